@@ -1,0 +1,1 @@
+"""What tests start and talk to: real etcds, nodes, etcdctl. Knows no test."""
