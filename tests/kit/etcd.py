@@ -92,7 +92,7 @@ def probe(folder: Path, passed_over: list[str]) -> Etcd | None:
             passed_over.append(f"passed over {program} {version} at {path}: not 3.5.{PATCH_MIN} or a later 3.5")
             return None
         versions[program] = version
-    return Etcd(versions["etcd"], *(folder / program for program in PROGRAMS), tuple(passed_over))
+    return Etcd(versions["etcd"], folder / "etcd", folder / "etcdctl", folder / "etcdutl", tuple(passed_over))
 
 
 def read_version(program: Path) -> str | None:
