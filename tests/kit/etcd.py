@@ -71,7 +71,7 @@ def require_etcd() -> Etcd:
 def folders() -> Iterator[Path]:
     """Where an etcd may be, in the order of preference."""
     for name in os.get_exec_path():
-        if name and (Path(name) / "etcd").is_file():
+        if name and shutil.which("etcd", path=name):  # not a folder we may not read
             yield Path(name)
     yield from sorted(CACHE.glob("etcd-*/usr/bin"), reverse=True)
 
