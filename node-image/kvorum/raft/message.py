@@ -132,7 +132,7 @@ class ConfChangeType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConfChange:
-    """One change of the configuration. node_id NONE: refused at apply, changes nothing, only ends the pending change."""
+    """One change of the configuration. node_id NONE: refused at apply, changes nothing, ends the pending change."""
 
     type: ConfChangeType
     node_id: int

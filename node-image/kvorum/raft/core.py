@@ -1,0 +1,579 @@
+"""One member of a Raft group, without I/O: RawNode takes messages and ticks, and gives a Ready of what is to be done.
+
+The caller's loop, one Ready at a time:
+    ready = node.ready()
+    send ready.messages; write ready.snapshot, ready.entries and ready.hard_state to the disk, and sync if
+    ready.must_sync send ready.messages_after_append; apply ready.committed (apply_conf_change for each conf change,
+    also a refused one) node.advance()
+While the disk works, step, propose, read_index and tick may be called; the effects are in the next Ready.
+advance() moves the entries into the log storage, and lets this member's own vote and acknowledgement count.
+
+Rules on terms are here, in step; what each role does is in follower.py, candidate.py and leader.py. Knows no clock
+(ticks are the caller's), no randomness (an argument) and no protobuf (an entry's data is opaque). Behaves as etcd's
+raft 3.5/3.6 does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from kvorum.raft import candidate, follower, leader
+from kvorum.raft.config_change import Configuration
+from kvorum.raft.log import Log, MemoryStorage
+from kvorum.raft.message import (
+    CAMPAIGN_TRANSFER,
+    NONE,
+    ConfChange,
+    ConfState,
+    Entry,
+    EntryType,
+    HardState,
+    Message,
+    MessageType,
+    ReadState,
+    Snapshot,
+)
+from kvorum.raft.progress import Progress
+from kvorum.raft.read_index import ReadRounds
+
+
+class Role(Enum):
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How this member behaves. Ticks are the caller's unit of time; etcd's is the heartbeat interval.
+
+    append_bytes_max: entries in one append. inflight_max: appends under way to one member.
+    apply_bytes_max:  committed entries in one Ready, so that catching up does not block the caller's loop.
+    """
+
+    id: int
+    election_ticks: int = 10
+    heartbeat_ticks: int = 1
+    pre_vote: bool = True
+    check_quorum: bool = True
+    append_bytes_max: int = 1 << 20
+    inflight_max: int = 512
+    apply_bytes_max: int = 4 << 20
+
+    def __post_init__(self) -> None:
+        assert self.id != NONE, "a member's id is never 0"
+        assert 0 < self.heartbeat_ticks < self.election_ticks, (self.heartbeat_ticks, self.election_ticks)
+        assert min(self.inflight_max, self.append_bytes_max, self.apply_bytes_max) > 0, self
+
+
+@dataclass(frozen=True, slots=True)
+class SoftState:
+    """What others like to know, and nobody has to remember."""
+
+    leader: int
+    role: Role
+
+
+@dataclass(slots=True)
+class Ready:
+    """What is to be done now; the order is in the module's docstring.
+
+    soft_state, hard_state: None if unchanged. must_sync: entries, a snapshot, or a term or vote, on which others will
+    rely. messages: may leave at once. messages_after_append: only when entries, snapshot and hard_state are durable.
+    committed: to apply in order, after the entries of this Ready are durable (they may be among them).
+    """
+
+    soft_state: SoftState | None
+    hard_state: HardState | None
+    entries: Sequence[Entry]
+    snapshot: Snapshot | None
+    must_sync: bool
+    messages: list[Message]
+    messages_after_append: list[Message]
+    committed: Sequence[Entry]
+    read_states: list[ReadState]
+
+
+# What a reader of the message may only see when all that we have promised before it is durable.
+AFTER_APPEND = frozenset(
+    {
+        MessageType.APPEND_REPLY,
+        MessageType.VOTE,
+        MessageType.VOTE_REPLY,
+        MessageType.PRE_VOTE,
+        MessageType.PRE_VOTE_REPLY,
+    }
+)
+# What only this member's own server says. From a peer they are noise, or an attack.
+LOCAL = frozenset(
+    {
+        MessageType.HUP,
+        MessageType.BEAT,
+        MessageType.UNREACHABLE,
+        MessageType.SNAPSHOT_STATUS,
+        MessageType.CHECK_QUORUM,
+    }
+)
+# Sent on behalf of a client, by whoever has it: they belong to no term, and carry term 0.
+TERMLESS = frozenset({MessageType.PROPOSE, MessageType.READ_INDEX, MessageType.TRANSFER_LEADER})
+FROM_LEADER = frozenset({MessageType.APPEND, MessageType.HEARTBEAT, MessageType.SNAPSHOT})
+REPLIES = frozenset(
+    {
+        MessageType.APPEND_REPLY,
+        MessageType.VOTE_REPLY,
+        MessageType.PRE_VOTE_REPLY,
+        MessageType.HEARTBEAT_REPLY,
+    }
+)
+
+HANDLERS = {
+    Role.FOLLOWER: follower.HANDLERS,
+    Role.PRE_CANDIDATE: candidate.HANDLERS,
+    Role.CANDIDATE: candidate.HANDLERS,
+    Role.LEADER: leader.HANDLERS,
+}
+
+
+class RawNode:
+    """One member's consensus. Attributes are to be read by anybody, and changed by the modules of this package alone.
+
+    votes:               answers to the campaign that is going on. tracked: each member's progress, ids ascending
+    (leader). pending_conf_index:  the newest conf change in the log may be here; no other is proposed before it is
+    applied (leader). leader_transferee:   who is asked to take over (leader), else NONE.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        log_storage: MemoryStorage,
+        *,
+        applied: int,
+        random: Callable[[int], int],
+    ) -> None:
+        """A member that starts or restarts, as follower.
+
+        log_storage: holds the hard state, the entries, and the configuration as of applied.
+        applied:     what the state machine holds durably; entries after it are given out again.
+        random(n):   an int in [0, n), for election timeouts.
+        """
+        self.settings = config
+        self.id = config.id
+        self._random = random
+        self._storage = log_storage
+        hard_state = log_storage.hard_state
+        self.log = Log(log_storage, committed=hard_state.commit, applied=applied)
+        self.term, self.vote = hard_state.term, hard_state.vote
+        self.leader = NONE
+        self.role = Role.FOLLOWER
+        self.config = Configuration.of(log_storage.conf_state)
+        self.tracked: dict[int, Progress] = {}
+        self.votes: dict[int, bool] = {}
+        self.reads = ReadRounds()
+        self.leader_transferee = NONE
+        self.pending_conf_index = 0
+        self.election_elapsed = 0
+        self.heartbeat_elapsed = 0
+        self.election_timeout_ticks = 0
+        self.read_states: list[ReadState] = []
+        self.commit_unannounced = False
+        self._messages: list[Message] = []
+        self._messages_after_append: list[Message] = []
+        self._sent_slice: tuple[int, int, Sequence[Entry]] = (0, 0, ())
+        self._outstanding: Ready | None = None
+        self._conf_changes_due = 0
+        self._soft_handed = SoftState(NONE, Role.FOLLOWER)
+        self._hard_handed = hard_state  # in a Ready, perhaps not yet durable
+        self._hard_durable = hard_state
+        self._use_configuration(self.config)
+        self.become_follower(self.term, NONE)
+
+    # -- reading
+
+    @property
+    def is_pre_candidate(self) -> bool:
+        return self.role is Role.PRE_CANDIDATE
+
+    @property
+    def is_learner(self) -> bool:
+        return self.id in self.config.learners
+
+    @property
+    def may_campaign(self) -> bool:
+        """Whether this member is a voter, as far as it knows, and has a log to win with."""
+        return self.id in self.config.all_voters and self.log.snapshot is None
+
+    def progress(self, id: int) -> Progress | None:  # noqa: A002 - the word of the domain
+        """How far a member is; meaningful while this one leads. None if it is no member."""
+        return self.tracked.get(id)
+
+    # -- what the caller's own server asks
+
+    def tick(self) -> None:
+        """One unit of time has passed."""
+        self.election_elapsed += 1
+        if self.role is not Role.LEADER:
+            if self.election_elapsed >= self.election_timeout_ticks and self.may_campaign:
+                self.election_elapsed = 0
+                self.campaign()
+            return
+        self.heartbeat_elapsed += 1
+        if self.election_elapsed >= self.settings.election_ticks:
+            self.election_elapsed = 0
+            if self.settings.check_quorum:
+                leader.check_quorum(self)
+            self.leader_transferee = NONE  # it had its time: take proposals again
+        if self.role is Role.LEADER and self.heartbeat_elapsed >= self.settings.heartbeat_ticks:
+            self.heartbeat_elapsed = 0
+            leader.broadcast_heartbeat(self, self.reads.newest_context)
+
+    def campaign(self) -> None:
+        """Tries to become leader, with a pre-vote first if so configured."""
+        if self._may_begin_campaign():
+            if self.settings.pre_vote:
+                candidate.ask_for_pre_votes(self)
+            else:
+                candidate.ask_for_votes(self, transfer=False)
+
+    def campaign_transferred(self) -> None:
+        """The same at the leader's own wish: its lease is not respected."""
+        if self._may_begin_campaign():
+            candidate.ask_for_votes(self, transfer=True)
+
+    def _may_begin_campaign(self) -> bool:
+        # With a committed configuration not in force yet, votes would be counted by the old one.
+        return self.role is not Role.LEADER and self.may_campaign and not self.log.has_unapplied_conf_change()
+
+    def propose(self, data: Sequence[bytes]) -> bool:
+        """A batch of normal entries, in order. True if appended, or sent to the leader (which may still drop it)."""
+        if not data:
+            return True
+        if self.role is Role.LEADER:
+            return leader.propose(self, data)
+        return self._ask(MessageType.PROPOSE, [Entry(0, 0, value) for value in data])
+
+    def propose_conf_change(self, data: bytes) -> bool:
+        """One change of the configuration, as the raftpb.ConfChange bytes that go into the log.
+
+        True as with propose. A leader that has another change pending puts an empty normal entry in its place.
+        """
+        return self._ask(MessageType.PROPOSE, [Entry(0, 0, data, EntryType.CONF_CHANGE)])
+
+    def read_index(self, context: bytes) -> bool:
+        """Asks up to where a linearizable read must wait; the answer comes as ReadState with the same context.
+
+        context: never used before by any member. False if nobody can be asked now. No answer may come: ask anew, with
+        another.
+        """
+        return self._ask(MessageType.READ_INDEX, [Entry(0, 0, context)])
+
+    def transfer_leader(self, to: int) -> None:
+        """Hands leadership to a voter, if this member leads, or asks the leader to.
+
+        Given up after an election timeout.
+        """
+        self._handle(Message(MessageType.TRANSFER_LEADER, sender=to))
+
+    def _ask(self, question: MessageType, entries: Sequence[Entry]) -> bool:
+        return self._handle(Message(question, sender=self.id, entries=entries))
+
+    def report_unreachable(self, id: int) -> None:  # noqa: A002 - the word of the domain
+        """A message to this member could not be delivered."""
+        if self.role is Role.LEADER:
+            leader.on_unreachable(self, id)
+
+    def report_snapshot(self, id: int, ok: bool) -> None:  # noqa: A002 - the word of the domain
+        """A snapshot to this member has left completely, or has failed."""
+        if self.role is Role.LEADER:
+            leader.on_snapshot_status(self, id, arrived=ok)
+
+    def apply_conf_change(self, change: ConfChange) -> ConfState:
+        """Puts a committed change into force; the state to remember with the applied index. Call it for every conf
+        change entry
+        in Ready.committed, before advance(), with node_id NONE for one that the state machine refuses.
+
+        Raises ImpossibleChange.
+        """
+        assert self._conf_changes_due > 0, f"{change} is not of this Ready"
+        self._conf_changes_due -= 1
+        configuration = self.config.after(change)
+        if configuration != self.config:
+            self._use_configuration(configuration)
+            self._after_configuration()
+        return self.config.state()
+
+    def _after_configuration(self) -> None:
+        """What a new configuration means for who leads under it."""
+        if self.role is not Role.LEADER:
+            return
+        if self.id not in self.config.all_voters:
+            self.become_follower(self.term, NONE)  # removed, or made a learner: somebody else must lead
+            return
+        if not leader.commit_agreed(self):  # a smaller quorum may have been reached already
+            for member, progress in self.tracked.items():
+                if member != self.id:
+                    leader.send_append(self, member, progress, even_if_empty=False)  # probes who is new
+        if self.leader_transferee not in self.config.all_voters:
+            self.leader_transferee = NONE
+
+    # -- messages
+
+    def step(self, message: Message) -> None:
+        """A message from another member. What is stale, unknown or not a peer's to say changes nothing."""
+        kind = message.type
+        if kind in LOCAL or (kind in REPLIES and message.sender not in self.tracked):
+            return
+        if kind in TERMLESS:
+            self._handle(message)
+            return
+        if message.term > self.term:
+            if not self._accept_higher_term(message):
+                return
+        elif message.term < self.term:
+            self._answer_lower_term(message)
+            return
+        if kind is MessageType.VOTE or kind is MessageType.PRE_VOTE:
+            self._on_vote_request(message)
+        else:
+            self._handle(message)
+
+    def _handle(self, message: Message) -> bool:
+        """By role. False if a request was dropped."""
+        handler = HANDLERS[self.role].get(message.type)
+        return handler is not None and handler(self, message) is not False
+
+    def _accept_higher_term(self, message: Message) -> bool:
+        """Moves to the message's term if it must. False if the message is to be ignored."""
+        kind = message.type
+        if kind is MessageType.VOTE or kind is MessageType.PRE_VOTE:
+            leader_is_alive = (
+                self.settings.check_quorum
+                and self.leader != NONE
+                and self.election_elapsed < self.settings.election_ticks
+            )
+            if leader_is_alive and message.context != CAMPAIGN_TRANSFER:
+                return False  # a leader heard within its lease is not to be unseated (Raft thesis, 4.2.3)
+        if kind is MessageType.PRE_VOTE or (kind is MessageType.PRE_VOTE_REPLY and not message.reject):
+            return True  # a term that nobody has begun
+        self.become_follower(message.term, message.sender if kind in FROM_LEADER else NONE)
+        return True
+
+    def _answer_lower_term(self, message: Message) -> None:
+        kind = message.type
+        if kind is MessageType.APPEND or kind is MessageType.HEARTBEAT:
+            if self.settings.check_quorum or self.settings.pre_vote:
+                # Our term ran ahead while we were cut off, and our vote requests may be ignored: tell the leader, or we
+                # would never come together again. It steps down, and the next election takes our term over.
+                self.send(Message(MessageType.APPEND_REPLY, to=message.sender))
+        elif kind is MessageType.PRE_VOTE:
+            self.send(Message(MessageType.PRE_VOTE_REPLY, to=message.sender, term=self.term, reject=True))
+
+    def _on_vote_request(self, message: Message) -> None:
+        """At most one vote a term, and only for a log that holds all that is committed (Raft paper, 5.2 and 5.4.1).
+
+        Learners vote too: they may be voters already, in a configuration that they have not applied.
+        """
+        is_vote = message.type is MessageType.VOTE
+        kind = MessageType.VOTE_REPLY if is_vote else MessageType.PRE_VOTE_REPLY
+        may_vote = (
+            self.vote == message.sender
+            or (self.vote == NONE and self.leader == NONE)
+            or (not is_vote and message.term > self.term)
+        )
+        if may_vote and self.log.is_up_to_date(message.index, message.log_term):
+            # The term of the request: a pre-vote is granted for a term that we are not in.
+            self.send(Message(kind, to=message.sender, term=message.term))
+            if is_vote:
+                self.election_elapsed = 0
+                self.vote = message.sender
+        else:
+            self.send(Message(kind, to=message.sender, term=self.term, reject=True))
+
+    def reply(self, message: Message, kind: MessageType, *, index: int = 0, context: bytes = b"") -> None:
+        self.send(Message(kind, to=message.sender, index=index, context=context))
+
+    def send(self, message: Message) -> None:
+        """Queues a message for the next Ready, with our id and term where they are not given."""
+        if message.sender == NONE:
+            message.sender = self.id
+        if message.type in AFTER_APPEND:
+            if message.term == 0:
+                message.term = self.term
+            self._messages_after_append.append(message)
+        else:
+            if message.type not in TERMLESS:
+                message.term = self.term
+            self._messages.append(message)
+
+    def entries_to_send(self, low: int) -> Sequence[Entry]:
+        """Entries from low on for one append.
+
+        Followers are mostly equally far, so the last answer is kept for the next one.
+        """
+        last = self.log.last_index
+        if self._sent_slice[0] != low or self._sent_slice[1] != last:
+            self._sent_slice = (low, last, self.log.entries(low, last + 1, self.settings.append_bytes_max))
+        return self._sent_slice[2]
+
+    # -- changes of role
+
+    def follow(self, member: int) -> None:
+        """Heard from the leader of this term."""
+        assert self.leader in (NONE, member), f"two leaders in term {self.term}: {self.leader:x} and {member:x}"
+        self.election_elapsed = 0
+        self.leader = member
+
+    def become_follower(self, term: int, member: int) -> None:
+        """member: who leads the term, or NONE."""
+        self._reset(term)
+        self.leader = member
+        self.role = Role.FOLLOWER
+
+    def become_pre_candidate(self) -> None:
+        assert self.role is not Role.LEADER
+        self.votes = {}
+        self.leader = NONE
+        self.role = Role.PRE_CANDIDATE
+
+    def become_candidate(self) -> None:
+        assert self.role is not Role.LEADER
+        self._reset(self.term + 1)
+        self.vote = self.id
+        self.role = Role.CANDIDATE
+
+    def become_leader(self) -> None:
+        """Begins with an empty entry: only with an entry of its own term can a leader commit those before it."""
+        assert self.role is Role.CANDIDATE, self.role
+        self._reset(self.term)
+        self.leader = self.id
+        self.role = Role.LEADER
+        own = self.tracked[self.id]
+        own.match = self.log.durable_index
+        own.active = True
+        self.pending_conf_index = self.log.last_index  # a change may be among the entries that are not committed yet
+        leader.append(self, [Entry(self.term, self.log.last_index + 1)])
+
+    def _reset(self, term: int) -> None:
+        if term != self.term:
+            assert term > self.term, (term, self.term)
+            self.term, self.vote = term, NONE
+        self.leader = NONE
+        self.election_elapsed = 0
+        self.heartbeat_elapsed = 0
+        self.election_timeout_ticks = self.settings.election_ticks + self._random(self.settings.election_ticks)
+        self.leader_transferee = NONE
+        self.votes = {}
+        self.reads = ReadRounds()
+        self.pending_conf_index = 0
+        self.commit_unannounced = False
+        self.tracked = {member: self._new_progress(self.log.last_index + 1) for member in self.tracked}
+        self._mark_learners()
+
+    def _use_configuration(self, configuration: Configuration) -> None:
+        """Progress is kept for who stays.
+
+        Who is new is probed from the end of the log, and given time before it counts as silent.
+        """
+        self.config = configuration
+        before = self.tracked
+        self.tracked = {
+            member: before.get(member) or self._new_progress(max(self.log.last_index, 1), active=True)
+            for member in sorted(configuration.members)
+        }
+        self._mark_learners()
+
+    def _new_progress(self, next_index: int, *, active: bool = False) -> Progress:
+        return Progress(next_index=next_index, inflight_max=self.settings.inflight_max, is_learner=False, active=active)
+
+    def _mark_learners(self) -> None:
+        for member, progress in self.tracked.items():
+            progress.is_learner = member in self.config.learners
+
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Takes a leader's snapshot in place of the log. False if it says nothing new, or nothing to this member."""
+        if snapshot.index <= self.log.committed:
+            return False
+        configuration = Configuration.of(snapshot.conf_state)
+        if self.id not in configuration.members:
+            return False  # we would have to forget ourselves
+        if self.log.term(snapshot.index) == snapshot.term:
+            self.log.commit(snapshot.index)  # the entries are here, only the news of their commit was missing
+            return False
+        self.log.restore(snapshot)
+        self.tracked = {}
+        self._use_configuration(configuration)
+        return True
+
+    # -- Ready
+
+    def has_ready(self) -> bool:
+        """Whether ready() would give anything. False while one is outstanding."""
+        return self._outstanding is None and bool(
+            self._messages
+            or self._messages_after_append
+            or self.read_states
+            or self.commit_unannounced
+            or self.log.has_unhanded()
+            or self.log.has_unapplied()
+            or self._hard_handed.commit != self.log.committed
+            or self._hard_handed.term != self.term
+            or self._hard_handed.vote != self.vote
+            or self._soft_handed.leader != self.leader
+            or self._soft_handed.role is not self.role
+        )
+
+    def ready(self) -> Ready:
+        """All that is to be done now. The next one only after advance()."""
+        assert self._outstanding is None, "one Ready at a time: advance() is missing"
+        if self.commit_unannounced:
+            self.commit_unannounced = False
+            leader.announce_commit(self)
+        log = self.log
+        entries = log.unhanded()
+        snapshot = None if log.snapshot_handed else log.snapshot
+        committed = log.unapplied(self.settings.apply_bytes_max)
+        soft_state = SoftState(self.leader, self.role)
+        hard_state = HardState(self.term, self.vote, log.committed)
+        before = self._hard_handed
+        ready = Ready(
+            soft_state=soft_state if soft_state != self._soft_handed else None,
+            hard_state=hard_state if hard_state != before else None,
+            entries=entries,
+            snapshot=snapshot,
+            must_sync=bool(entries) or snapshot is not None or (before.term, before.vote) != (self.term, self.vote),
+            messages=self._messages,
+            messages_after_append=self._messages_after_append,
+            committed=committed,
+            read_states=self.read_states,
+        )
+        log.hand_over()
+        self._soft_handed, self._hard_handed = soft_state, hard_state
+        self._messages, self._messages_after_append, self.read_states = [], [], []
+        self._conf_changes_due = sum(entry.type != EntryType.NORMAL for entry in committed)
+        self._outstanding = ready
+        return ready
+
+    def advance(self) -> None:
+        """The outstanding Ready is done: durable, sent and applied."""
+        ready = self._outstanding
+        assert ready is not None, "no Ready is outstanding"
+        assert self._conf_changes_due == 0, f"{self._conf_changes_due} conf changes of the Ready were not applied"
+        self._outstanding = None
+        self.log.became_durable(ready.entries, ready.snapshot)
+        if ready.hard_state is not None:
+            self._storage.set_hard_state(ready.hard_state)
+            self._hard_durable = ready.hard_state
+        if ready.snapshot is not None:
+            self.log.became_applied(max(self.log.applied, ready.snapshot.index))
+        if ready.committed:
+            self.log.became_applied(ready.committed[-1].index)
+        self._count_own()
+
+    def _count_own(self) -> None:
+        """What this member tells itself, now that it is durable: its vote, and how far its log is."""
+        if self.role is Role.CANDIDATE:
+            durable = self._hard_durable
+            if durable.term == self.term and durable.vote == self.id and self.id not in self.votes:
+                candidate.count_vote(self, self.id, granted=True)
+        elif self.role is Role.LEADER and self.tracked[self.id].acknowledge(self.log.durable_index):
+            leader.commit_agreed(self)

@@ -1,0 +1,99 @@
+"""What a follower does with each message: takes entries, answers heartbeats, hands on what only the leader can do.
+
+A learner is a follower too. The rules on terms are in core.RawNode.step, before anything gets here.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kvorum.raft.message import NONE, Message, MessageType, ReadState
+
+if TYPE_CHECKING:
+    from kvorum.raft.core import RawNode
+
+
+def on_append(raft: "RawNode", message: Message) -> None:
+    """Takes entries from the leader of this term (Raft paper, 5.3)."""
+    raft.follow(message.sender)
+    log = raft.log
+    if message.index < log.committed:
+        # A late duplicate. What is committed cannot conflict: tell how far we are, and compare nothing.
+        raft.reply(message, MessageType.APPEND_REPLY, index=log.committed)
+        return
+    last_new = log.extend(after=message.index, term=message.log_term, entries=message.entries)
+    if last_new is None:
+        refuse_append(raft, message)
+        return
+    log.commit(min(message.commit, last_new))  # the leader may have committed more than it has sent us
+    raft.reply(message, MessageType.APPEND_REPLY, index=last_new)
+
+
+def refuse_append(raft: "RawNode", message: Message) -> None:
+    """Says where the logs may meet: below it our terms are all higher than the leader's, so nothing there can agree."""
+    log = raft.log
+    hint = log.last_with_term_at_most(message.log_term, message.index)
+    raft.send(
+        Message(
+            MessageType.APPEND_REPLY,
+            to=message.sender,
+            index=message.index,
+            reject=True,
+            reject_hint=hint,
+            log_term=log.term(hint) or 0,
+        )
+    )
+
+
+def on_heartbeat(raft: "RawNode", message: Message) -> None:
+    """The leader is there, and tells a commit index that it knows us to have."""
+    raft.follow(message.sender)
+    raft.log.commit(message.commit)
+    raft.reply(message, MessageType.HEARTBEAT_REPLY, context=message.context)
+
+
+def on_snapshot(raft: "RawNode", message: Message) -> None:
+    """Takes the state of the leader in place of the entries that it no longer has."""
+    raft.follow(message.sender)
+    if message.snapshot is not None and raft.restore(message.snapshot):
+        raft.reply(message, MessageType.APPEND_REPLY, index=raft.log.last_index)
+    else:
+        raft.reply(message, MessageType.APPEND_REPLY, index=raft.log.committed)
+
+
+def forward_to_leader(raft: "RawNode", message: Message) -> bool:
+    """Proposals, reads and transfers, on to who can serve them; the first sender stays named.
+
+    False if there is no leader.
+    """
+    if raft.leader in (NONE, message.sender):  # two that take each other for the leader must not play ball
+        return False
+    raft.send(
+        Message(message.type, to=raft.leader, sender=message.sender, entries=message.entries, context=message.context)
+    )
+    return True
+
+
+def on_timeout_now(raft: "RawNode", message: Message) -> None:
+    """The leader hands over to us. It knows that we are up to date, so there is no pre-vote."""
+    raft.campaign_transferred()
+
+
+def on_read_index_reply(raft: "RawNode", message: Message) -> None:
+    """The leader's answer to a read that we forwarded. Exactly one entry, which holds the context.
+
+    Anything else is no answer.
+    """
+    if len(message.entries) == 1:
+        raft.read_states.append(ReadState(message.index, message.entries[0].data))
+
+
+HANDLERS: dict[MessageType, Callable[["RawNode", Message], bool | None]] = {
+    MessageType.APPEND: on_append,
+    MessageType.HEARTBEAT: on_heartbeat,
+    MessageType.SNAPSHOT: on_snapshot,
+    MessageType.PROPOSE: forward_to_leader,
+    MessageType.READ_INDEX: forward_to_leader,
+    MessageType.TRANSFER_LEADER: forward_to_leader,
+    MessageType.TIMEOUT_NOW: on_timeout_now,
+    MessageType.READ_INDEX_REPLY: on_read_index_reply,
+}

@@ -1,0 +1,133 @@
+"""How far the leader knows each member to be, and how fast it may send to it.
+
+Three states. PROBE: where the logs part is not known, so one append at a time. REPLICATE: entries are sent without
+waiting, up to a limit in flight. SNAPSHOT: the entries are gone, nothing is sent until a snapshot has arrived.
+Knows no log and no message: only indexes (etcd-io/raft's design of flow control).
+"""
+
+from collections import deque
+from enum import Enum
+
+
+class ProgressState(Enum):
+    PROBE = "probe"
+    REPLICATE = "replicate"
+    SNAPSHOT = "snapshot"
+
+
+class Progress:
+    """One member as the leader sees it.
+
+    match:         highest index known to be durable there. next: index of the first entry to send next; match < next.
+    active:        heard from since the last check of the quorum.
+    is_waiting:    (PROBE) an append is out; the next one goes after an answer to it or to a heartbeat.
+    commit_sent:   highest commit index the member was told; an announcement may have been lost, heartbeats make up for
+    it.
+    """
+
+    __slots__ = (
+        "active",
+        "commit_sent",
+        "inflight",
+        "inflight_max",
+        "is_learner",
+        "is_waiting",
+        "match",
+        "next",
+        "pending_snapshot",
+        "state",
+    )
+
+    def __init__(
+        self, *, next_index: int, inflight_max: int, is_learner: bool, match: int = 0, active: bool = False
+    ) -> None:
+        self.match = match
+        self.next = next_index
+        self.state = ProgressState.PROBE
+        self.pending_snapshot = 0  # index of the snapshot that is under way (SNAPSHOT)
+        self.active = active
+        self.is_waiting = False
+        self.is_learner = is_learner
+        self.commit_sent = 0
+        self.inflight: deque[int] = deque()  # the last index of each append that is under way (REPLICATE), ascending
+        self.inflight_max = inflight_max
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing may be sent now."""
+        if self.state is ProgressState.REPLICATE:
+            return len(self.inflight) >= self.inflight_max
+        return self.is_waiting or self.state is ProgressState.SNAPSHOT
+
+    def _become(self, state: ProgressState) -> None:
+        self.state = state
+        self.is_waiting = False
+        self.pending_snapshot = 0
+        self.inflight.clear()
+
+    def become_probe(self) -> None:
+        """Starts over from what is known, which after a snapshot is at least that snapshot if it arrived."""
+        next_index = self.match + 1
+        if self.state is ProgressState.SNAPSHOT:
+            next_index = max(next_index, self.pending_snapshot + 1)
+        self._become(ProgressState.PROBE)
+        self.next = next_index
+
+    def become_replicate(self) -> None:
+        self._become(ProgressState.REPLICATE)
+        self.next = self.match + 1
+
+    def become_snapshot(self, index: int) -> None:
+        self._become(ProgressState.SNAPSHOT)
+        self.pending_snapshot = index
+        self.next = index + 1
+
+    def sent(self, entries_count: int) -> None:
+        """An append with so many entries from `next` on has been queued."""
+        if self.state is ProgressState.REPLICATE:
+            if entries_count > 0:
+                self.next += entries_count  # optimistic: a refusal sets it back
+                self.inflight.append(self.next - 1)
+        else:
+            assert self.state is ProgressState.PROBE, self.state
+            self.is_waiting = True
+
+    def acknowledge(self, index: int) -> bool:
+        """The member has the log up to index on disk. False if that was known."""
+        while self.inflight and self.inflight[0] <= index:
+            self.inflight.popleft()
+        if index >= self.next:
+            self.next = index + 1
+        if index <= self.match:
+            return False
+        self.match = index
+        self.is_waiting = False
+        return True
+
+    def refuse(self, index: int, hint: int) -> bool:
+        """The member refused an append after index; hint is where its log may agree.
+
+        False if the refusal is out of date.
+        """
+        if self.state is ProgressState.REPLICATE:
+            if index <= self.match:
+                return False
+            self.next = self.match + 1  # becomes PROBE next, from what is known for sure
+            return True
+        if self.next - 1 != index:  # an answer to an older probe
+            return False
+        self.next = max(min(index, hint + 1), self.match + 1)
+        self.is_waiting = False
+        return True
+
+    def free_one(self) -> None:
+        """The member answers heartbeats though it owes many acknowledgements.
+
+        Some were lost, let one more append go.
+        """
+        self.is_waiting = False
+        if len(self.inflight) >= self.inflight_max:
+            self.inflight.popleft()
+
+    def __repr__(self) -> str:
+        return f"Progress({self.state.value} match={self.match} next={self.next} inflight={len(self.inflight)})"
