@@ -1,0 +1,99 @@
+# Needs python3 (3.11 or newer), git and make. Everything else is made below .venv/ and .cache/ of this checkout.
+# A target that needs more of the system says so in one line, with the way to get it, and ends with 2.
+
+PYTHON ?= python3
+SEED ?=
+STEPS ?= 50000
+CLUSTER ?= cluster.yaml
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The environment is as new as what it was made from: its stamp is named after the content of these.
+STAMP := $(VENV)/made-from-$(shell cat requirements.lock node-image/pyproject.toml operator/pyproject.toml | cksum | tr ' ' '-')
+PYTEST := $(BIN)/python -m pytest -q
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env run test test-unit test-newest test-sim test-compat test-e2e sim bench lint fmt generate lock clean
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
+
+env: $(STAMP) ## .venv/ with the programs kvorum and kvorum-operator, and every tool
+	@:
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+		|| { echo "make: needs Python 3.11 to 3.14, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing): make env PYTHON=/path/to/python3.12"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "make: needs Python's venv module: apt-get install python3-venv"; exit 2; }
+	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r $(VENV)/uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --only-binary :all: --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e node-image -e operator
+	@rm -f $(VENV)/made-from-*; touch $@
+
+run: env ## a cluster of three from cluster.yaml; edit the file and it follows; Ctrl-C stops it and keeps its data
+	@exec $(BIN)/kvorum-operator local -f $(CLUSTER)
+
+test: env ## everything: unit, property, simulation, against a real etcd, end to end
+	@failed=; for part in test-unit test-newest test-sim test-compat test-e2e; do \
+		echo "== make $$part"; $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
+
+test-unit: env ## unit and property tests
+	@$(PYTEST) -n 2 tests/unit tests/tidy
+
+# The newest Python at hand that is not the environment's own: of PATH, else of pyenv.
+test-newest: env ## unit tests on the newest Python at hand
+	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in 3.14 3.13 3.12; do \
+		[ "$$version" = "$$own" ] && { echo "NOT RUN: unit tests on a newer Python: none newer than $$own is at hand"; exit 0; }; \
+		for found in "$$(command -v python$$version || true)" "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python3; do \
+			"$$found" -c 'import ensurepip' 2>/dev/null || continue; \
+			$(MAKE) --no-print-directory env VENV=.venv-$$version PYTHON="$$found"; \
+			.venv-$$version/bin/python --version; \
+			.venv-$$version/bin/python -m pytest -q -n 2 -p no:cacheprovider tests/unit; exit; \
+		done; \
+	done; echo "NOT RUN: unit tests on a newer Python: none newer than $$own is at hand"
+
+test-sim: env ## simulation: the seeds that are always run, 50,000 steps in all
+	@$(PYTEST) tests/sim
+
+test-compat: env ## against a real etcd 3.5 and its clients
+	@$(PYTEST) tests/compat
+
+test-e2e: env ## whole clusters as processes, on both engines
+	@$(PYTEST) tests/e2e
+
+sim: env ## one simulation: make sim SEED=8812 STEPS=200000
+	@$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED)) --steps $(STEPS)
+
+bench: env ## three of ours against three real etcds, in turns; writes docs/performance.md
+	@command -v h2load >/dev/null || { echo "make: needs h2load: apt-get install nghttp2-client"; exit 2; }
+	@$(BIN)/python -m tests.bench --write docs/performance.md
+
+lint: env ## formatting, types, layers, purity, drift
+	@failed=; for check in "ruff check" "ruff format --check" mypy lint-imports "python -m pytest -q tests/tidy"; do \
+		echo "== $$check"; $(BIN)/$$check || failed="$$failed, $$check"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "FAILED: $${failed#, }"; exit 1; fi
+
+fmt: env ## rewrite the code in its one format
+	@$(BIN)/ruff check --fix --quiet || true
+	@$(BIN)/ruff format
+
+generate: env ## protobuf modules, crds/, docs/flags.md
+	@$(BIN)/python -m tests.tidy.generated
+
+# No uv.lock: it would write the addresses of registries into the repository.
+lock: env ## requirements.lock, from the three pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+		--group dev node-image/pyproject.toml operator/pyproject.toml --all-extras \
+		--no-emit-package kvorum -o requirements.lock
+
+clean: ## what make made, but not .cache/ and no cluster's data
+	@rm -rf .venv .venv-3.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
