@@ -231,7 +231,23 @@ def decode_conf_state(data: bytes) -> ConfState:
     return ConfState(tuple(lists[1]), tuple(lists[2]), tuple(lists[3]), tuple(lists[4]), auto_leave)
 
 
-# --- hard state and snapshots ----------------------------------------------------------------------------------------
+# --- who a log belongs to, its hard state, snapshots -----------------------------------------------------------------
+
+
+def encode_metadata(node_id: int, cluster_id: int) -> bytes:
+    """etcdserverpb.Metadata, the first thing in a log: whose it is."""
+    return b"\x08%b\x10%b" % (encode_varint(node_id), encode_varint(cluster_id))
+
+
+_METADATA = frozenset((1, 2))
+
+
+def decode_metadata(data: bytes) -> tuple[int, int]:
+    """(node_id, cluster_id). Raises NotRaftpb."""
+    values = [0, 0, 0]
+    for number, value, _ in _fields(data, _METADATA, _METADATA):
+        values[number] = value
+    return values[1], values[2]
 
 
 def encode_hard_state(state: HardState) -> bytes:
