@@ -1,0 +1,509 @@
+"""Arguments, environment and config file: which one counts, what is checked, and in whose words."""
+
+from pathlib import Path
+
+import pytest
+from kvorum.config import VERSION, Answered, Config, ConfigError, check_bootstrap, load
+from kvorum.flags import FLAGS, Status, Url, variable
+
+LOCAL_PEERS = "http://localhost:2380"
+
+
+def refused(*argv: str, environ: dict[str, str] | None = None) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load(argv, environ or {})
+    return caught.value
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "kvorum.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+# ---- defaults --------------------------------------------------------------------------------------------------------
+
+
+def test_no_settings_are_what_plain_etcd_is() -> None:
+    config = load([], {})
+    assert config.name == "default"
+    assert config.data_dir == Path("default.etcd")
+    assert config.wal_dir == Path("default.etcd/member/wal")
+    assert config.listen_client_urls == (Url("http", "localhost", 2379),)
+    assert config.listen_peer_urls == (Url("http", "localhost", 2380),)
+    assert config.listen_metrics_urls == ()
+    assert config.advertise_client_urls == ("http://localhost:2379",)
+    assert config.initial_advertise_peer_urls == (LOCAL_PEERS,)
+    assert config.initial_cluster() == {"default": (LOCAL_PEERS,)}
+    assert (config.initial_cluster_state, config.initial_cluster_token) == ("new", "etcd-cluster")
+    assert (config.heartbeat_interval_ms, config.election_timeout_ms, config.election_ticks) == (100, 1000, 10)
+    assert (config.quota_backend_bytes, config.max_request_bytes, config.max_txn_ops) == (2 << 30, 1_572_864, 128)
+    assert (config.backend_batch_interval_ms, config.backend_batch_limit) == (100, 10_000)
+    assert (config.grpc_keepalive_min_time_ms, config.grpc_keepalive_timeout_ms) == (5_000, 20_000)
+    assert config.grpc_keepalive_interval_ms == 7_200_000
+    assert (config.auto_compaction_period_ms, config.auto_compaction_revisions) == (0, 0)
+    assert (config.log_level, config.log_outputs) == ("info", ("stderr",))
+    assert config.pre_vote
+    assert config.strict_reconfig_check
+    assert config.initial_election_tick_advance
+    assert config.warnings == ()
+    assert check_bootstrap(config) == {"default": (LOCAL_PEERS,)}
+
+
+def test_a_name_alone_renames_folder_and_initial_cluster() -> None:
+    config = load(["--name", "kv-1"], {})
+    assert config.data_dir == Path("kv-1.etcd")
+    assert check_bootstrap(config) == {"kv-1": (LOCAL_PEERS,)}
+
+
+def test_a_name_takes_the_advertised_urls_into_the_initial_cluster() -> None:
+    config = load(["--name=a", "--initial-advertise-peer-urls=http://10.0.0.1:2380,http://10.0.0.2:2380"], {})
+    assert check_bootstrap(config) == {"a": ("http://10.0.0.1:2380", "http://10.0.0.2:2380")}
+
+
+def test_a_log_folder_of_its_own_is_taken() -> None:
+    assert load(["--wal-dir=/fast/wal"], {}).wal_dir == Path("/fast/wal")
+
+
+# ---- arguments -------------------------------------------------------------------------------------------------------
+
+
+def test_one_dash_is_as_good_as_two_and_the_value_may_be_the_next_word() -> None:
+    config = load(
+        ["-name", "a", "--data-dir=d=e", "-pre-vote=false", "--strict-reconfig-check=F", "--socket-reuse-port"], {}
+    )
+    assert (config.name, config.data_dir) == ("a", Path("d=e"))
+    assert (config.pre_vote, config.strict_reconfig_check, config.socket_reuse_port) == (False, False, True)
+
+
+def test_of_a_flag_given_twice_the_last_counts() -> None:
+    assert load(["--name=a", "--name=b"], {}).name == "b"
+
+
+def test_a_value_may_begin_with_a_dash() -> None:
+    assert load(["--quota-backend-bytes", "-1"], {}).quota_backend_bytes == -1
+
+
+@pytest.mark.parametrize(
+    ("argv", "exit_code", "words"),
+    [
+        (["--foo"], 2, "flag provided but not defined: -foo"),
+        (["--name"], 2, "flag needs an argument: -name"),
+        (["---x"], 2, "bad flag syntax: ---x"),
+        (["--=x"], 2, "bad flag syntax: --=x"),
+        (["--pre-vote=maybe"], 2, 'invalid boolean value "maybe" for -pre-vote: parse error'),
+        (["--heartbeat-interval=x"], 2, 'invalid value "x" for flag -heartbeat-interval: parse error'),
+        (["--initial-cluster-state=x"], 2, 'invalid value "x" for flag -initial-cluster-state: invalid value'),
+        (["--grpc-keepalive-min-time=5"], 2, 'invalid value "5" for flag -grpc-keepalive-min-time: parse error'),
+        (["gateway"], 2, "there is no `gateway` here, only the server"),
+        (["extra"], 1, "'extra' is not a valid flag"),
+        (["--pre-vote", "true"], 1, "'true' is not a valid flag"),
+        (["--", "extra"], 1, "'extra' is not a valid flag"),
+        (["-"], 1, "'-' is not a valid flag"),
+    ],
+)
+def test_words_that_are_no_flags_end_with_etcds_words_and_status(argv: list[str], exit_code: int, words: str) -> None:
+    error = refused(*argv)
+    assert error.lines[0] == f"kvorum: {words}"
+    assert error.exit_code == exit_code
+
+
+def test_a_wrong_word_names_the_way_out() -> None:
+    assert "kvorum --help" in refused("--foo").lines[1]
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--heartbeat-interval=0"], "--heartbeat-interval must be >0 (set to 0ms)"),
+        (["--election-timeout=0"], "--election-timeout must be >0 (set to 0ms)"),
+        (
+            ["--election-timeout=499"],
+            "--election-timeout[499ms] should be at least as 5 times as --heartbeat-interval[100ms]",
+        ),
+        (["--election-timeout=50001"], "--election-timeout[50001ms] is too long, and should be set less than 50000ms"),
+        (
+            ["--listen-client-urls=http://127.0.0.1:1"],
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        ),
+        (["--listen-peer-urls=http://foo:1"], "expected IP in URL for binding (http://foo:1)"),
+        (["--listen-metrics-urls=http://foo:1"], "expected IP in URL for binding (http://foo:1)"),
+        (
+            ["--advertise-client-urls=http://:1"],
+            '--advertise-client-urls "http://:1" must be "host:port" (unexpected empty host (http://:1))',
+        ),
+        (
+            ["--initial-advertise-peer-urls=http://:1"],
+            '--initial-advertise-peer-urls "http://:1" must be "host:port" (unexpected empty host (http://:1))',
+        ),
+        (["--auto-compaction-mode=x"], 'unknown auto-compaction-mode "x"'),
+        (["--auto-compaction-retention=x"], 'error parsing CompactionRetention: time: invalid duration "x"'),
+        (["--auto-compaction-retention=-1h"], 'error parsing CompactionRetention: time: invalid duration "-1h"'),
+        (
+            ["--auto-compaction-mode=revision", "--auto-compaction-retention=5m"],
+            "--auto-compaction-retention=5m of mode revision must be a number of revisions",
+        ),
+        (["--logger=capnslog"], 'unknown logger option "capnslog"'),
+        (["--log-level=loud"], 'unrecognized level: "loud"'),
+        (["--log-outputs=default,stdout"], 'multi logoutput for "default" is not supported yet'),
+        (["--claim-etcd-version=3.5"], "--claim-etcd-version=3.5 must be three numbers, as in 3.5.30"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_etcds_words(argv: list[str], words: str) -> None:
+    error = refused(*argv)
+    assert error.lines[0] == f"kvorum: {words}"
+    assert error.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--election-timeout=500"],
+        ["--election-timeout=50000"],
+        ["--listen-peer-urls=http://localhost:1"],
+        ["--listen-peer-urls=http://[::]:1"],
+        ["--listen-client-urls=http://0.0.0.0:1", "--advertise-client-urls=https://proxy.example:443"],
+    ],
+)
+def test_settings_at_the_bounds_are_taken(argv: list[str]) -> None:
+    load(argv, {})
+
+
+def test_retention_is_hours_a_duration_or_revisions() -> None:
+    def retention(mode: str, text: str) -> tuple[int, int]:
+        config = load([f"--auto-compaction-mode={mode}", f"--auto-compaction-retention={text}"], {})
+        return config.auto_compaction_period_ms, config.auto_compaction_revisions
+
+    assert retention("periodic", "2") == (7_200_000, 0)
+    assert retention("periodic", "10m") == (600_000, 0)
+    assert retention("periodic", "0") == (0, 0)
+    assert retention("revision", "1000") == (0, 1000)
+
+
+def test_zero_is_etcds_default_and_less_than_a_millisecond_is_not_zero() -> None:
+    config = load(["--backend-batch-interval=1us", "--backend-batch-limit=0", "--quota-backend-bytes=0"], {})
+    assert config.backend_batch_interval_ms == 1
+    assert config.backend_batch_limit == 10_000
+    assert config.quota_backend_bytes == 2 << 30
+
+
+def test_sizes_above_the_advised_ones_are_taken_with_a_warning() -> None:
+    config = load([f"--quota-backend-bytes={(8 << 30) + 1}", f"--max-request-bytes={(10 << 20) + 1}"], {})
+    assert (config.quota_backend_bytes, config.max_request_bytes) == ((8 << 30) + 1, (10 << 20) + 1)
+    assert [warning.split("=")[0] for warning in config.warnings] == ["--quota-backend-bytes", "--max-request-bytes"]
+
+
+def test_log_outputs_are_places_in_order() -> None:
+    assert load(["--log-outputs=default"], {}).log_outputs == ("stderr",)
+    assert load(["--log-outputs=stdout,stderr,/var/log/kv.log"], {}).log_outputs == (
+        "stdout",
+        "stderr",
+        "/var/log/kv.log",
+    )
+
+
+# ---- refused and ignored ---------------------------------------------------------------------------------------------
+
+OTHER_VALUES = {"bool": ("true", "false"), "uint": ("7",), "int": ("7",), "duration": ("7s",)}
+OTHER_WORDS = {
+    "discovery-fallback": "exit",
+    "v2-deprecation": "gone",
+    "proxy": "on",
+    "listen-client-http-urls": "http://127.0.0.1:1",
+    "cors": "http://a:1",
+}
+
+
+def other_value(name: str) -> str:
+    """A value of the flag that asks for something else than its default does."""
+    flag = FLAGS[name]
+    if name in OTHER_WORDS:
+        return OTHER_WORDS[name]
+    harmless = flag.accepts or (flag.default,)
+    return next(text for text in OTHER_VALUES.get(flag.kind.label, ("something",)) if text not in harmless)
+
+
+@pytest.mark.parametrize("name", [flag.name for flag in FLAGS.values() if flag.status is Status.REFUSED])
+def test_what_is_not_supported_yet_is_refused_by_name(name: str) -> None:
+    value = other_value(name)
+    error = refused(f"--{name}={value}")
+    assert error.lines[0] == f"kvorum: --{name}={value} is not supported yet: {FLAGS[name].note}"
+    assert error.exit_code == 1
+    assert refused(environ={variable(name): value}).lines[0].startswith(f"kvorum: {variable(name)}={value} is not")
+
+
+@pytest.mark.parametrize("name", [flag.name for flag in FLAGS.values() if flag.status is not Status.HONOURED])
+def test_what_asks_for_nothing_more_is_taken_in_silence(name: str) -> None:
+    flag = FLAGS[name]
+    for text in flag.accepts or (flag.default,):
+        assert load([f"--{name}={text}"], {}) == load([], {})
+
+
+@pytest.mark.parametrize("name", [flag.name for flag in FLAGS.values() if flag.status is Status.IGNORED])
+def test_what_is_ignored_is_said_in_a_warning(name: str) -> None:
+    config = load([f"--{name}={other_value(name)}"], {})
+    assert config.warnings == (f"--{name} is ignored: {FLAGS[name].note}",)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--listen-peer-urls=https://127.0.0.1:1"],
+        ["--listen-client-urls=unix:///run/kv.sock", "--advertise-client-urls=http://a:1"],
+        ["--initial-advertise-peer-urls=https://a:1"],
+        ["--log-outputs=systemd/journal"],
+    ],
+)
+def test_addresses_and_outputs_of_later_versions_are_refused_by_name(argv: list[str]) -> None:
+    assert refused(*argv).lines[0].startswith(f"kvorum: {argv[0]} is not supported yet")
+
+
+def test_the_gateway_that_is_not_there_may_be_switched_off_but_not_on() -> None:
+    load(["--enable-grpc-gateway=false"], {})
+    assert "gateway" in refused("--enable-grpc-gateway").lines[0]
+
+
+# ---- environment -----------------------------------------------------------------------------------------------------
+
+
+def test_a_variable_counts_where_no_flag_speaks() -> None:
+    config = load(["--name=a"], {"ETCD_HEARTBEAT_INTERVAL": "50", "ETCD_PRE_VOTE": "false", "HOME": "/"})
+    assert (config.name, config.heartbeat_interval_ms, config.pre_vote) == ("a", 50, False)
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("value", ["b", "a", ""])
+def test_a_flag_that_shadows_its_variable_is_fatal(value: str) -> None:
+    error = refused("--name=a", environ={"ETCD_NAME": value})
+    assert error.lines[0] == (
+        'kvorum: conflicting environment variable "ETCD_NAME" is shadowed by corresponding command-line flag '
+        "(either unset environment variable or disable flag)"
+    )
+    assert error.exit_code == 1
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert load([], {"ETCD_NAME": ""}).name == "default"
+
+
+def test_a_wrong_value_of_a_variable_is_refused() -> None:
+    error = refused(environ={"ETCD_HEARTBEAT_INTERVAL": "x"})
+    assert error.lines[0] == 'kvorum: invalid value "x" for ETCD_HEARTBEAT_INTERVAL: parse error'
+    assert error.exit_code == 1
+
+
+@pytest.mark.parametrize("key", ["ETCD_FOO", "ETCD_VERSION", "ETCD_CLAIM_ETCD_VERSION"])
+def test_an_unknown_variable_is_only_warned_of(key: str) -> None:
+    assert load([], {key: "true"}).warnings == (f"unrecognized environment variable {key}",)
+
+
+def test_listening_by_variable_asks_for_advertised_urls_too() -> None:
+    assert (
+        "--advertise-client-urls is required"
+        in refused(environ={"ETCD_LISTEN_CLIENT_URLS": "http://127.0.0.1:1"}).lines[0]
+    )
+
+
+# ---- config file -----------------------------------------------------------------------------------------------------
+
+
+def test_a_config_file_makes_flags_and_variables_ignored(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: filed\nheartbeat-interval: 50\npre-vote: false\n")
+    config = load(["--config-file", path, "--name=flagged", "--election-timeout=700"], {"ETCD_NAME": "variable"})
+    assert (config.name, config.heartbeat_interval_ms, config.pre_vote) == ("filed", 50, False)
+    assert config.election_timeout_ms == 1000
+    assert config.data_dir == Path("filed.etcd")
+    assert config.warnings == (
+        f"{path} is the config file, so these are ignored: --name, --election-timeout, ETCD_NAME",
+    )
+
+
+def test_the_config_file_may_be_named_by_its_variable(tmp_path: Path) -> None:
+    config = load([], {"ETCD_CONFIG_FILE": write(tmp_path, "name: filed\n")})
+    assert config.name == "filed"
+    assert config.warnings == ()
+
+
+def test_a_file_may_leave_the_advertised_urls_to_their_default(tmp_path: Path) -> None:
+    config = load(["--config-file", write(tmp_path, "listen-client-urls: http://127.0.0.1:1\n")], {})
+    assert config.advertise_client_urls == ("http://localhost:2379",)
+
+
+def test_lists_and_nanoseconds_are_read_from_a_file_as_etcd_reads_them(tmp_path: Path) -> None:
+    text = (
+        "log-outputs: [stdout, a.log]\nbackend-batch-interval: 5000000\ndata-dir: null\ninitial-cluster: a=http://b:1\n"
+    )
+    config = load(["--config-file", write(tmp_path, text)], {})
+    assert config.log_outputs == ("stdout", "a.log")
+    assert config.backend_batch_interval_ms == 5
+    assert config.data_dir == Path("default.etcd")
+    assert config.initial_cluster() == {"a": ("http://b:1",)}
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    assert load(["--config-file", write(tmp_path, "")], {}) == load([], {})
+
+
+def test_claiming_another_version_goes_with_a_file(tmp_path: Path) -> None:
+    config = load(["--config-file", write(tmp_path, ""), "--claim-etcd-version=3.4.23"], {})
+    assert config.claim_etcd_version == "3.4.23"
+    assert config.warnings == ()
+
+
+def test_an_unknown_key_is_ignored_with_a_warning(tmp_path: Path) -> None:
+    path = write(tmp_path, "debug: true\nversion: true\n")
+    assert load(["--config-file", path], {}).warnings == (
+        f"{path}: debug is no setting, and ignored",
+        f"{path}: version is no setting, and ignored",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        ("client-transport-security: {cert-file: /a}", "client-transport-security.cert-file"),
+        ("client-transport-security: {crl-file: /a}", "client-transport-security.crl-file"),
+        ("client-transport-security: {auto-tls: true}", "client-transport-security.auto-tls"),
+        ("peer-transport-security: {cert-file: /a}", "peer-transport-security.cert-file"),
+        ("peer-transport-security: {allowed-cn: a}", "peer-transport-security.allowed-cn"),
+        ("peer-transport-security: {crl-file: /a}", "peer-transport-security.crl-file"),
+    ],
+)
+def test_tls_nested_in_a_file_is_refused_by_its_path(tmp_path: Path, text: str, flag: str) -> None:
+    path = write(tmp_path, text)
+    assert refused("--config-file", path).lines[0].startswith(f"kvorum: {path}: {flag}=")
+
+
+def test_tls_nested_but_empty_is_no_tls(tmp_path: Path) -> None:
+    text = "peer-transport-security:\n  cert-file: ''\n  client-cert-auth: false\nclient-transport-security:\n"
+    assert load(["--config-file", write(tmp_path, text)], {}) == load([], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("heartbeat-interval: x", 'invalid value "x" for {path}: heartbeat-interval: parse error'),
+        ("initial-cluster-state: x", 'invalid value "x" for {path}: initial-cluster-state: invalid value'),
+        ("heartbeat-interval: true", "{path}: heartbeat-interval must be a uint, not True"),
+        ("pre-vote: 'true'", "{path}: pre-vote must be a bool, not 'true'"),
+        ("name: [a]", "{path}: name must be a text, not ['a']"),
+        ("- a", "the config file {path} must be a mapping of flags to values"),
+        ("election-timeout: 3", "--election-timeout[3ms] should be at least as 5 times as --heartbeat-interval[100ms]"),
+        ("enable-v2: true", "{path}: enable-v2=true is not supported yet: the v2 API comes with a later version"),
+    ],
+)
+def test_a_wrong_value_in_a_file_is_refused_with_its_path(tmp_path: Path, text: str, words: str) -> None:
+    path = write(tmp_path, text)
+    error = refused("--config-file", path)
+    assert error.lines[0] == "kvorum: " + words.format(path=path)
+    assert error.exit_code == 1
+
+
+def test_a_file_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "a: b: c\n")
+    error = refused("--config-file", path)
+    assert error.lines[0].startswith(f"kvorum: the config file {path} is no YAML: ")
+    assert "\n" not in error.lines[0]
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    assert refused("--config-file=/nowhere/a.yaml").lines == (
+        "kvorum: the config file /nowhere/a.yaml cannot be read: No such file or directory",
+    )
+
+
+# ---- the initial cluster ---------------------------------------------------------------------------------------------
+
+
+def config(cluster: str, *argv: str) -> Config:
+    return load(
+        ["--name=a", "--initial-advertise-peer-urls=http://127.0.0.1:1", f"--initial-cluster={cluster}", *argv], {}
+    )
+
+
+def test_urls_of_one_name_gather_and_empty_parts_do_not_count() -> None:
+    assert config("a=http://a:2,,b=http://b:1,a=http://a:1,").initial_cluster() == {
+        "a": ("http://a:1", "http://a:2"),
+        "b": ("http://b:1",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [
+        ("b=http://127.0.0.1:1", 'couldn\'t find local name "a" in the initial cluster configuration'),
+        ("", 'couldn\'t find local name "a" in the initial cluster configuration'),
+        ("a=x", "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: x"),
+        (
+            "a=http://127.0.0.1:2",
+            "--initial-cluster has a=http://127.0.0.1:2 but missing from "
+            "--initial-advertise-peer-urls=http://127.0.0.1:1",
+        ),
+        (
+            "a=http://127.0.0.1:1,b=http://127.0.0.1:1",
+            "initial cluster a=http://127.0.0.1:1,b=http://127.0.0.1:1 has duplicate url",
+        ),
+    ],
+)
+def test_a_wrong_initial_cluster_is_refused_in_etcds_words(cluster: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_bootstrap(config(cluster))
+    assert caught.value.lines[0] == f"kvorum: {words}"
+
+
+def test_an_advertised_url_that_the_cluster_lacks_is_refused() -> None:
+    wrong = config("a=http://127.0.0.1:1", "--initial-advertise-peer-urls=http://127.0.0.1:1,http://127.0.0.1:3")
+    with pytest.raises(ConfigError) as caught:
+        check_bootstrap(wrong)
+    assert caught.value.lines[0] == (
+        "kvorum: --initial-advertise-peer-urls has http://127.0.0.1:3 but missing from "
+        "--initial-cluster=a=http://127.0.0.1:1"
+    )
+
+
+def test_a_bad_initial_cluster_stops_nobody_who_does_not_ask() -> None:
+    """With data present etcd does not read it, and neither do we."""
+    assert config("nonsense").initial_cluster_text == "nonsense"
+
+
+def test_a_joining_member_need_not_advertise_what_the_cluster_says() -> None:
+    joining = config("a=http://127.0.0.1:2,b=http://b:1", "--initial-cluster-state=existing")
+    assert check_bootstrap(joining) == {"a": ("http://127.0.0.1:2",), "b": ("http://b:1",)}
+
+
+def test_names_that_resolve_to_the_same_address_are_equal() -> None:
+    local = config("a=http://localhost:1")
+    assert check_bootstrap(local, {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1"}.__getitem__)
+    with pytest.raises(ConfigError):
+        check_bootstrap(local)
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+def answered(*argv: str) -> str:
+    with pytest.raises(Answered) as caught:
+        load(argv, {})
+    return caught.value.text
+
+
+def test_the_version_is_etcds_line_first_and_ours_second() -> None:
+    lines = answered("--version").splitlines()
+    assert lines[:2] == ["etcd Version: 3.5.30", f"Kvorum Version: {VERSION}"]
+    assert len(lines) == 4
+    assert answered("--claim-etcd-version=3.4.23", "--version").splitlines()[0] == "etcd Version: 3.4.23"
+
+
+def test_the_version_is_not_printed_on_request_of_its_opposite() -> None:
+    assert load(["--version=false"], {}) == load([], {})
+
+
+@pytest.mark.parametrize("word", ["-h", "--help", "-help"])
+def test_help_lists_every_flag_and_what_becomes_of_it(word: str) -> None:
+    text = answered(word)
+    assert [name for name in FLAGS if f"  --{name} '" not in text] == []
+    assert "--initial-cluster-state 'new'" in text
+    assert f"refused: {FLAGS['enable-v2'].note}" in text
