@@ -1,0 +1,156 @@
+"""What a member asks others by plain requests: before it joins, their versions, and of the leader for its own clients.
+
+Knows paths, answers and texts of etcd's peer port. Carries no headers of its own, as etcd's do not: no cluster is known
+yet when most of this is asked. Each call tries the URLs in turn; OSError (TimeoutError is one) when none answers.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from kvorum.etcdpb import internal_pb2, rpc_pb2
+from kvorum.peer.dial import Connections
+from kvorum.peer.identity import CLUSTER_ID, parse_hex_id
+from kvorum.peer.member_json import MemberSeen, NotMembers, decode_members
+from kvorum.server.peers import LeaseLife, PeerRefused
+from kvorum.wire import http1
+
+NOT_DECIDED: Final = "not_decided"
+
+_PROTOBUF: Final = (("Content-Type", "application/protobuf"),)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSeen:
+    """A cluster as one of its members describes it."""
+
+    cluster_id: int
+    members: tuple[MemberSeen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """As /version tells them. cluster None: not decided yet."""
+
+    server: str
+    cluster: str | None
+
+
+class Discovery:
+    """dial_timeout_s: for a connection; timeout_s: for an answer once it stands. close() when done."""
+
+    def __init__(self, *, dial_timeout_s: float, timeout_s: float) -> None:
+        self._connections = Connections(dial_timeout_s=dial_timeout_s)
+        self._timeout_s = timeout_s
+
+    def close(self) -> None:
+        self._connections.close()
+
+    # Of any member
+
+    async def cluster(self, urls: Sequence[str]) -> ClusterSeen:
+        """GET /members at the first URL that answers. Joining and bootstrapping members ask in lexical order."""
+        return await self._first(urls, self._cluster_at)
+
+    async def versions(self, urls: Sequence[str]) -> Versions:
+        """GET /version."""
+        return await self._first(urls, self._versions_at)
+
+    async def downgrade_enabled(self, urls: Sequence[str]) -> bool:
+        """GET /downgrade/enabled; False from a member too old to know of downgrades."""
+        return await self._first(urls, self._downgrade_at)
+
+    # Of the leader
+
+    async def renew_lease(self, urls: Sequence[str], lease_id: int) -> int:
+        """POST /leases: the renewed TTL in seconds. Raises PeerRefused."""
+
+        async def at(url: str) -> int:
+            body = rpc_pb2.LeaseKeepAliveRequest(ID=lease_id).SerializeToString()
+            answer = _require_ok(await self._ask(url, "POST", "/leases", body))
+            return _decode(rpc_pb2.LeaseKeepAliveResponse.FromString, answer).TTL
+
+        return await self._first(urls, at)
+
+    async def lease_life(self, urls: Sequence[str], lease_id: int, *, keys: bool) -> LeaseLife:
+        """POST /leases/internal: what the leader's clock says of a lease. Raises PeerRefused."""
+
+        async def at(url: str) -> LeaseLife:
+            asked = rpc_pb2.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
+            body = internal_pb2.LeaseInternalRequest(LeaseTimeToLiveRequest=asked).SerializeToString()
+            answer = _require_ok(await self._ask(url, "POST", "/leases/internal", body))
+            life = _decode(internal_pb2.LeaseInternalResponse.FromString, answer).LeaseTimeToLiveResponse
+            return LeaseLife(life.TTL, life.grantedTTL, tuple(life.keys))
+
+        return await self._first(urls, at)
+
+    async def promote(self, urls: Sequence[str], member_id: int) -> None:
+        """POST /members/promote/ID. Raises PeerRefused."""
+
+        async def at(url: str) -> None:
+            _require_ok(await self._ask(url, "POST", f"/members/promote/{member_id}", b"", headers=()))
+
+        await self._first(urls, at)
+
+    # One URL
+
+    async def _cluster_at(self, url: str) -> ClusterSeen:
+        answer = _require_ok(await self._ask(url, "GET", "/members"))
+        cluster_id = parse_hex_id(answer.headers.get(CLUSTER_ID.lower(), ""))
+        if cluster_id is None:
+            raise ConnectionError(f"{url}/members names no cluster")
+        try:
+            return ClusterSeen(cluster_id, tuple(decode_members(answer.body)))
+        except NotMembers as error:
+            raise ConnectionError(f"{url}/members: {error}") from None
+
+    async def _versions_at(self, url: str) -> Versions:
+        answer = _require_ok(await self._ask(url, "GET", "/version"))
+        try:
+            told = json.loads(answer.body)
+            server, cluster = str(told["etcdserver"]), str(told["etcdcluster"])
+        except (ValueError, KeyError, TypeError):
+            raise ConnectionError(f"{url}/version tells no version") from None
+        return Versions(server, None if cluster in (NOT_DECIDED, "") else cluster)
+
+    async def _downgrade_at(self, url: str) -> bool:
+        answer = await self._ask(url, "GET", "/downgrade/enabled")
+        if answer.status == 404:
+            return False
+        return _require_ok(answer).body.strip() == b"true"
+
+    async def _ask(
+        self, url: str, method: str, path: str, body: bytes | None = None, headers: http1.HeaderList | None = None
+    ) -> http1.Response:
+        if headers is None:
+            headers = () if body is None else _PROTOBUF
+        return await self._connections.ask(url, method, path, headers, body, timeout_s=self._timeout_s)
+
+    async def _first(self, urls: Sequence[str], ask: Callable[[str], Awaitable[T]]) -> T:
+        """What the first URL answers that can be reached. A refusal is an answer: the next URL is the same member's."""
+        failures: list[str] = []
+        for url in urls:
+            try:
+                return await ask(url)
+            except OSError as error:
+                failures.append(f"{url}: {error or type(error).__name__}")
+        raise ConnectionError("; ".join(failures) or "no URL to ask")
+
+
+def _require_ok(answer: http1.Response) -> http1.Response:
+    if answer.status != 200:
+        text = answer.body.decode("utf-8", "replace").strip()
+        raise PeerRefused(text or f"{answer.status} {answer.reason}", not_found=answer.status == 404)
+    return answer
+
+
+def _decode(parse: Callable[[bytes], T], answer: http1.Response) -> T:
+    try:
+        return parse(answer.body)
+    except DecodeError as error:
+        raise ConnectionError(f"an answer that is none: {error}") from None

@@ -1,0 +1,65 @@
+"""What every part of the transport needs to know of this member, and whom it tells what happens."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kvorum.peer.identity import Identity
+from kvorum.peer.streams import EntryBlocks
+from kvorum.raft.message import Message
+
+log = logging.getLogger("kvorum.peer")
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """dial_timeout_s: for a connection to be made; 1 s and one election timeout in etcd.
+
+    deliver:        messages of one read, in the order of their stream, for this member and for raft.
+    on_unreachable: messages to this member were lost. Never called from within Transport.send.
+    on_removed:     another member says that this one is no longer in the cluster.
+    """
+
+    identity: Identity
+    dial_timeout_s: float
+    deliver: Callable[[list[Message]], None]
+    on_unreachable: Callable[[int], None]
+    on_removed: Callable[[], None]
+    blocks: EntryBlocks = field(default_factory=EntryBlocks)
+
+    def unreachable(self, member_id: int) -> None:
+        # Not at once: raft may be in the middle of handing these very messages out.
+        asyncio.get_running_loop().call_soon(self.on_unreachable, member_id)
+
+
+class Activity:
+    """Whether a member can be reached, by the last success or failure, and since when (the loop's clock)."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._time = asyncio.get_running_loop().time
+        self._last_failure = ""
+        self.since: float | None = None
+
+    def succeeded(self) -> None:
+        if self.since is None:
+            self.since = self._time()
+            self._last_failure = ""
+            log.info("peer %s became active", self._name)
+
+    def failed(self, what: str) -> None:
+        if self.since is not None:
+            log.warning("peer %s became inactive: %s", self._name, what)
+        elif what != self._last_failure:
+            # A member that is away is dialed ten times a second: each reason is logged once.
+            log.info("peer %s is not reachable: %s", self._name, what)
+        self.since = None
+        self._last_failure = what
+
+
+def report_crash(task: "asyncio.Task[None]") -> None:
+    """For tasks that only ever end by being cancelled: any other end is a defect, and goes to the loop's handler."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        context = {"message": f"task {task.get_name()} failed", "exception": error, "task": task}
+        task.get_loop().call_exception_handler(context)
