@@ -47,10 +47,11 @@ QUOTA_ADVISED_BYTES = 8 << 30
 REQUEST_ADVISED_BYTES = 10 << 20
 EXIT_FAILED = 1  # a setting that cannot be
 EXIT_USAGE = 2  # words that are no setting at all
+USAGE = "Usage: kvorum [--flag=value ...]; `kvorum --help` lists all flags"
 
 
 class ConfigError(Exception):
-    """The settings cannot be. lines: what was seen and the way out, for stderr; then end with exit_code."""
+    """The settings cannot be. lines: what was seen, then the way out, for stderr; then end with exit_code."""
 
     def __init__(self, exit_code: int, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -59,7 +60,7 @@ class ConfigError(Exception):
 
 
 class Answered(Exception):
-    """--version or --help: text is for stdout, then end with 0."""
+    """--version or --help: text (lines, the last without its end) is for stdout, then end with 0."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -207,13 +208,11 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
 
 
 def _failed(what: str, *way_out: str) -> ConfigError:
-    return ConfigError(EXIT_FAILED, f"kvorum: {what}", *(f"  {line}" for line in way_out))
+    return ConfigError(EXIT_FAILED, what, *way_out)
 
 
 def _usage_error(what: str) -> ConfigError:
-    return ConfigError(
-        EXIT_USAGE, f"kvorum: {what}", "  Usage: kvorum [--flag=value ...]; `kvorum --help` lists all flags"
-    )
+    return ConfigError(EXIT_USAGE, what, USAGE)
 
 
 def _parse_arguments(argv: Sequence[str]) -> dict[str, Setting]:
@@ -226,11 +225,7 @@ def _parse_arguments(argv: Sequence[str]) -> dict[str, Setting]:
         if word == "--":
             break
         if len(word) < 2 or word[0] != "-":
-            raise ConfigError(
-                EXIT_FAILED,
-                f"kvorum: '{word}' is not a valid flag",
-                "  Each setting is --flag=value; `kvorum --help` lists all flags",
-            )
+            raise _failed(f"'{word}' is not a valid flag", USAGE)
         body = word[2:] if word.startswith("--") else word[1:]
         if not body or body[0] in "-=":
             raise _usage_error(f"bad flag syntax: {word}")
@@ -255,7 +250,7 @@ def _parse_arguments(argv: Sequence[str]) -> dict[str, Setting]:
                 raise _usage_error(f'invalid boolean value "{text}" for -{name}: {error}') from None
             raise _usage_error(f'invalid value "{text}" for flag -{name}: {error}') from None
     if rest := next(words, None):
-        raise ConfigError(EXIT_FAILED, f"kvorum: '{rest}' is not a valid flag")
+        raise _failed(f"'{rest}' is not a valid flag", USAGE)
     return given
 
 
@@ -566,7 +561,7 @@ def version_text(claimed: str) -> str:
         f"etcd Version: {claimed}\n"
         f"Kvorum Version: {VERSION}\n"
         f"Python Version: {platform.python_version()}\n"
-        f"OS/Arch: {platform.system().lower()}/{platform.machine()}\n"
+        f"OS/Arch: {platform.system().lower()}/{platform.machine()}"
     )
 
 
@@ -584,4 +579,4 @@ def help_text() -> str:
             lines.append(f"      {flag.meaning}")
             if flag.status is not Status.HONOURED:
                 lines.append(f"      {flag.status.value}: {flag.note}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)

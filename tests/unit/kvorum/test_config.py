@@ -104,7 +104,7 @@ def test_a_value_may_begin_with_a_dash() -> None:
 )
 def test_words_that_are_no_flags_end_with_etcds_words_and_status(argv: list[str], exit_code: int, words: str) -> None:
     error = refused(*argv)
-    assert error.lines[0] == f"kvorum: {words}"
+    assert error.lines[0] == words
     assert error.exit_code == exit_code
 
 
@@ -154,7 +154,7 @@ def test_a_wrong_word_names_the_way_out() -> None:
 )
 def test_settings_that_cannot_be_are_refused_in_etcds_words(argv: list[str], words: str) -> None:
     error = refused(*argv)
-    assert error.lines[0] == f"kvorum: {words}"
+    assert error.lines[0] == words
     assert error.exit_code == 1
 
 
@@ -230,9 +230,9 @@ def other_value(name: str) -> str:
 def test_what_is_not_supported_yet_is_refused_by_name(name: str) -> None:
     value = other_value(name)
     error = refused(f"--{name}={value}")
-    assert error.lines[0] == f"kvorum: --{name}={value} is not supported yet: {FLAGS[name].note}"
+    assert error.lines[0] == f"--{name}={value} is not supported yet: {FLAGS[name].note}"
     assert error.exit_code == 1
-    assert refused(environ={variable(name): value}).lines[0].startswith(f"kvorum: {variable(name)}={value} is not")
+    assert refused(environ={variable(name): value}).lines[0].startswith(f"{variable(name)}={value} is not")
 
 
 @pytest.mark.parametrize("name", [flag.name for flag in FLAGS.values() if flag.status is not Status.HONOURED])
@@ -258,7 +258,7 @@ def test_what_is_ignored_is_said_in_a_warning(name: str) -> None:
     ],
 )
 def test_addresses_and_outputs_of_later_versions_are_refused_by_name(argv: list[str]) -> None:
-    assert refused(*argv).lines[0].startswith(f"kvorum: {argv[0]} is not supported yet")
+    assert refused(*argv).lines[0].startswith(f"{argv[0]} is not supported yet")
 
 
 def test_the_gateway_that_is_not_there_may_be_switched_off_but_not_on() -> None:
@@ -279,7 +279,7 @@ def test_a_variable_counts_where_no_flag_speaks() -> None:
 def test_a_flag_that_shadows_its_variable_is_fatal(value: str) -> None:
     error = refused("--name=a", environ={"ETCD_NAME": value})
     assert error.lines[0] == (
-        'kvorum: conflicting environment variable "ETCD_NAME" is shadowed by corresponding command-line flag '
+        'conflicting environment variable "ETCD_NAME" is shadowed by corresponding command-line flag '
         "(either unset environment variable or disable flag)"
     )
     assert error.exit_code == 1
@@ -291,7 +291,7 @@ def test_an_empty_variable_is_none() -> None:
 
 def test_a_wrong_value_of_a_variable_is_refused() -> None:
     error = refused(environ={"ETCD_HEARTBEAT_INTERVAL": "x"})
-    assert error.lines[0] == 'kvorum: invalid value "x" for ETCD_HEARTBEAT_INTERVAL: parse error'
+    assert error.lines[0] == 'invalid value "x" for ETCD_HEARTBEAT_INTERVAL: parse error'
     assert error.exit_code == 1
 
 
@@ -374,7 +374,7 @@ def test_an_unknown_key_is_ignored_with_a_warning(tmp_path: Path) -> None:
 )
 def test_tls_nested_in_a_file_is_refused_by_its_path(tmp_path: Path, text: str, flag: str) -> None:
     path = write(tmp_path, text)
-    assert refused("--config-file", path).lines[0].startswith(f"kvorum: {path}: {flag}=")
+    assert refused("--config-file", path).lines[0].startswith(f"{path}: {flag}=")
 
 
 def test_tls_nested_but_empty_is_no_tls(tmp_path: Path) -> None:
@@ -398,20 +398,20 @@ def test_tls_nested_but_empty_is_no_tls(tmp_path: Path) -> None:
 def test_a_wrong_value_in_a_file_is_refused_with_its_path(tmp_path: Path, text: str, words: str) -> None:
     path = write(tmp_path, text)
     error = refused("--config-file", path)
-    assert error.lines[0] == "kvorum: " + words.format(path=path)
+    assert error.lines[0] == words.format(path=path)
     assert error.exit_code == 1
 
 
 def test_a_file_that_is_no_yaml_is_one_line(tmp_path: Path) -> None:
     path = write(tmp_path, "a: b: c\n")
     error = refused("--config-file", path)
-    assert error.lines[0].startswith(f"kvorum: the config file {path} is no YAML: ")
+    assert error.lines[0].startswith(f"the config file {path} is no YAML: ")
     assert "\n" not in error.lines[0]
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
     assert refused("--config-file=/nowhere/a.yaml").lines == (
-        "kvorum: the config file /nowhere/a.yaml cannot be read: No such file or directory",
+        "the config file /nowhere/a.yaml cannot be read: No such file or directory",
     )
 
 
@@ -451,7 +451,7 @@ def test_urls_of_one_name_gather_and_empty_parts_do_not_count() -> None:
 def test_a_wrong_initial_cluster_is_refused_in_etcds_words(cluster: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_bootstrap(config(cluster))
-    assert caught.value.lines[0] == f"kvorum: {words}"
+    assert caught.value.lines[0] == words
 
 
 def test_an_advertised_url_that_the_cluster_lacks_is_refused() -> None:
@@ -459,8 +459,7 @@ def test_an_advertised_url_that_the_cluster_lacks_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         check_bootstrap(wrong)
     assert caught.value.lines[0] == (
-        "kvorum: --initial-advertise-peer-urls has http://127.0.0.1:3 but missing from "
-        "--initial-cluster=a=http://127.0.0.1:1"
+        "--initial-advertise-peer-urls has http://127.0.0.1:3 but missing from --initial-cluster=a=http://127.0.0.1:1"
     )
 
 
