@@ -1,0 +1,414 @@
+"""The client port: one TCP port for gRPC and HTTP/1.1, told apart by their first bytes.
+
+Knows sockets and their ends: who gets the bytes, when they are written, when a connection is given up. What the bytes
+mean is wire/'s, what is answered is the handlers'. Not here: TLS.
+
+A connection has one write for each tick of the loop, however many answers it carries: those made while bytes are read
+go out right behind, the others are gathered until the tick's end.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from kvorum.net.call import Call, Opening, Routes
+from kvorum.wire import http1, http2
+
+BACKLOG: Final = 4096  # connections the kernel keeps for us; clients of a restarted node all come at once
+WRITE_BUFFER_BYTES_MAX: Final = 256 << 10  # beyond it answers wait in their streams, where they are counted
+UNREAD_BYTES_MAX: Final = 16 << 20  # of answers; with more, a client that does not read is not read either
+SWEEP_S: Final = 5.0  # how often connections are looked at for silence
+FIRST_BYTES_S: Final = 120.0  # for a client to say which protocol it speaks
+HTTP_REQUEST_S: Final = 120.0  # for a request of HTTP/1.1, from its first byte to its last
+PIPELINED_REQUESTS_MAX: Final = 32  # of HTTP/1.1, that wait for the answer before theirs
+TCP_KEEPALIVE_S: Final = 15  # idle time and interval, as Go's
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    status: int
+    body: bytes = b""
+    headers: Sequence[tuple[str, str]] = ()
+
+
+HttpRequest = http1.Request
+Respond = Callable[[HttpResponse], None]
+HttpHandler = Callable[[HttpRequest, Respond], None]
+"""Answers by calling respond once, at once or later. A client that is gone by then is no error."""
+
+
+class CannotListen(Exception):
+    """The text says which address, why, and the way out."""
+
+
+class Listener:
+    """Serves routes (gRPC) and http (HTTP/1.1) on any number of addresses; without one of them, only the other.
+
+    flag: the setting that names the addresses, for error texts.
+    """
+
+    def __init__(
+        self,
+        routes: Routes | None,
+        http: HttpHandler | None,
+        *,
+        limits: http2.Limits,
+        http_body_bytes_max: int,
+        log: logging.Logger,
+        flag: str = "--listen-client-urls",
+    ) -> None:
+        self.routes = routes
+        self.http = http
+        self.limits = limits
+        self.http_body_bytes_max = http_body_bytes_max
+        self.log = log
+        self.received_bytes = 0  # by gRPC connections, since the start
+        self.sent_bytes = 0
+        self.addresses: list[tuple[str, int]] = []
+        self.closing = False
+        self._flag = flag
+        self._loop = asyncio.get_running_loop()
+        self._servers: list[asyncio.Server] = []
+        self._ports: set[_Door | _GrpcPort | _HttpPort] = set()
+        self._unflushed: list[_GrpcPort] = []
+        self._next_connection_id = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Event | None = None
+
+    @property
+    def connections_count(self) -> int:
+        return len(self._ports)
+
+    async def listen(self, url: str) -> None:
+        """Takes connections at url: `http://` with an IPv4 address, an IPv6 one in brackets, or localhost, and a port.
+
+        Port 0 is any free one; `addresses` tells. Raises CannotListen.
+        """
+        host, port = read_listen_url(url, self._flag)
+        listening = _bind(host, port, self._flag)
+        server = await self._loop.create_server(lambda: _Door(self), sock=listening, backlog=BACKLOG)
+        self._servers.append(server)
+        address = listening.getsockname()
+        self.addresses.append((address[0], address[1]))
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+    async def close(self, *, grace_s: float) -> None:
+        """Takes no more connections and requests, lets the open ones finish for grace_s, then drops them."""
+        self.closing = True
+        for server in self._servers:
+            server.close()
+        for port in list(self._ports):
+            port.drain()
+        if self._ports:
+            self._emptied = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._emptied.wait(), grace_s)
+            except TimeoutError:
+                self.log.debug("%d connections did not end within %g s", len(self._ports), grace_s)
+        for port in list(self._ports):
+            port.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def flush(self) -> None:
+        """Writes what calls have answered since the last time, one write a connection. Runs by itself each tick."""
+        unflushed, self._unflushed = self._unflushed, []
+        for port in unflushed:
+            port.flush()
+
+    # For the ports
+
+    def flush_soon(self, port: "_GrpcPort") -> None:
+        if not self._unflushed:
+            self._loop.call_soon(self.flush)
+        self._unflushed.append(port)
+
+    def take_connection_id(self) -> int:
+        self._next_connection_id += 1
+        return self._next_connection_id
+
+    def add(self, port: "_Door | _GrpcPort | _HttpPort") -> None:
+        self._ports.add(port)
+
+    def discard(self, port: "_Door | _GrpcPort | _HttpPort") -> None:
+        self._ports.discard(port)
+        if not self._ports and self._emptied is not None:
+            self._emptied.set()
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for port in list(self._ports):
+            port.tick(now)
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+
+def read_listen_url(url: str, flag: str) -> tuple[str, int]:
+    """Host and port. Raises CannotListen with what is wrong with it."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise CannotListen(f"{flag}: {url}: {error}\n  Write it as http://IP:PORT") from None
+    if parts.scheme != "http" or not host or port is None or parts.path not in ("", "/"):
+        raise CannotListen(f"{flag}: {url} is no address to listen on\n  Write it as http://IP:PORT")
+    return host, port
+
+
+def _bind(host: str, port: int, flag: str) -> socket.socket:
+    """A bound socket. SO_REUSEADDR: a restarted node must not wait for its old connections to time out."""
+    name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        # As Go does it: localhost is its IPv4 address if it has one, [::] takes IPv4 as well.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise CannotListen(f"{flag}: cannot find {host}: {error.strerror}\n  Use an IP address") from None
+    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
+        # What the listening socket has, each accepted one inherits.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, TCP_KEEPALIVE_S)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, TCP_KEEPALIVE_S)
+        listening.setblocking(False)
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        raise CannotListen(_why_not(error, name, flag)) from None
+    return listening
+
+
+def _why_not(error: OSError, name: str, flag: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{name} is in use by another process\n"
+            f"  Only one can listen there: `ss -ltnp` names it.\n"
+            f"  Stop it, or choose another address with {flag}"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{name} is no address of this machine\n  Set {flag} to one that is, or to http://0.0.0.0:PORT for all"
+    if error.errno == errno.EACCES:
+        return f"this user may not listen on {name}\n  Choose a port from 1024 up with {flag}"
+    return f"cannot listen on {name}: {error.strerror}\n  Check {flag}"
+
+
+def _name_of_peer(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    if not peer:
+        return "a client that is gone"
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+
+
+class _Door(asyncio.Protocol):
+    """A connection whose protocol is not known yet."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._data = b""
+        self._opened_at = 0.0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._opened_at = asyncio.get_running_loop().time()
+        self._listener.add(self)
+        if self._listener.closing:
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        transport, listener = self._transport, self._listener
+        assert transport is not None
+        data = self._data = self._data + data
+        if listener.routes is not None and http2.PREFACE.startswith(data[: len(http2.PREFACE)]):
+            if len(data) < len(http2.PREFACE):
+                return
+            port: _GrpcPort | _HttpPort = _GrpcPort(listener, listener.routes, transport)
+        else:
+            port = _HttpPort(listener, transport)
+        listener.add(port)
+        listener.discard(self)
+        self._transport = None
+        transport.set_protocol(port)
+        port.data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.discard(self)
+
+    def tick(self, now: float) -> None:
+        if now - self._opened_at > FIRST_BYTES_S:
+            self.drain()
+
+    def drain(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class _GrpcPort(asyncio.Protocol):
+    """Bytes between a socket and an HTTP/2 connection."""
+
+    def __init__(self, listener: Listener, routes: Routes, transport: asyncio.Transport) -> None:
+        self._listener = listener
+        self._transport = transport
+        self._time = asyncio.get_running_loop().time
+        self._reading = True
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+        self._connection: http2.Connection[Opening] = http2.Connection(
+            routes.open,
+            Call,
+            self._wake,
+            listener.limits,
+            now=self._time(),
+            connection_id=listener.take_connection_id(),
+            peer=_name_of_peer(transport),
+        )
+
+    def _wake(self) -> None:
+        self._listener.flush_soon(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._listener.received_bytes += len(data)
+        self._connection.receive(data, self._time())
+        self.flush()
+
+    def flush(self) -> None:
+        connection, transport = self._connection, self._transport
+        data = connection.take()
+        if transport.is_closing():
+            return
+        if data:
+            self._listener.sent_bytes += len(data)
+            transport.write(data)
+        if connection.closing:
+            if connection.fault is not None:
+                self._listener.log.debug("closed the connection of %s: %s", connection.peer, connection.fault)
+            transport.close()
+        elif connection.paused and self._reading:
+            unread_bytes = connection.queued_bytes + transport.get_write_buffer_size()
+            if unread_bytes > UNREAD_BYTES_MAX:
+                self._reading = False
+                transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        self._connection.paused = True
+
+    def resume_writing(self) -> None:
+        self._connection.resume()
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.discard(self)
+        self._connection.lost()
+
+    def tick(self, now: float) -> None:
+        self._connection.tick(now)
+
+    def drain(self) -> None:
+        self._connection.drain()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+class _HttpPort(asyncio.Protocol):
+    """HTTP/1.1: one request after the other, answered in their order."""
+
+    def __init__(self, listener: Listener, transport: asyncio.Transport) -> None:
+        self._listener = listener
+        self._transport = transport
+        self._reader = http1.WholeRequests(body_bytes_max=listener.http_body_bytes_max)
+        self._waiting: deque[http1.Request | http1.Refusal] = deque()
+        self._answering: http1.Request | None = None
+        self._loop_running = False
+        self._ended = False  # the client sends no more
+        self._last_idle_at = asyncio.get_running_loop().time()
+
+    def data_received(self, data: bytes) -> None:
+        self._waiting += self._reader.feed(data)
+        if self._reader.take_continue() and self._idle:
+            self._transport.write(http1.CONTINUE)
+        if len(self._waiting) > PIPELINED_REQUESTS_MAX:
+            self._transport.pause_reading()
+        self._answer_waiting()
+
+    @property
+    def _idle(self) -> bool:
+        return self._answering is None and not self._waiting
+
+    def _answer_waiting(self) -> None:
+        if self._loop_running:
+            return  # a handler answered at once: the loop below goes on by itself
+        self._loop_running = True
+        while self._waiting and self._answering is None and not self._transport.is_closing():
+            request = self._waiting.popleft()
+            if isinstance(request, http1.Refusal):
+                self._listener.log.debug(
+                    "refused %s: %d, %s", _name_of_peer(self._transport), request.status, request.text
+                )
+                self._transport.write(request.answer())
+                self._transport.close()
+            elif self._listener.http is None:
+                self._answering = request
+                self._respond(request, HttpResponse(404, b"404 page not found\n", (("Content-Type", "text/plain"),)))
+            else:
+                self._answering = request
+                self._listener.http(request, lambda response, request=request: self._respond(request, response))  # type: ignore[misc]
+        self._loop_running = False
+        if self._idle and (self._ended or self._listener.closing):
+            self._transport.close()
+
+    def _respond(self, request: http1.Request, response: HttpResponse) -> None:
+        if self._transport.is_closing():
+            return
+        assert self._answering is request, f"{request.method} {request.target} was answered twice"
+        self._answering = None
+        keep_alive = request.keep_alive and not self._listener.closing
+        self._transport.write(
+            http1.response(
+                response.status, response.body, response.headers, keep_alive=keep_alive, method=request.method
+            )
+        )
+        if not keep_alive:
+            self._transport.close()
+            return
+        self._transport.resume_reading()
+        self._answer_waiting()
+
+    def eof_received(self) -> bool:
+        """Keeps the way back open until all is answered."""
+        self._ended = True
+        return not self._idle
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.discard(self)
+
+    def tick(self, now: float) -> None:
+        if self._reader.idle or not self._idle:
+            self._last_idle_at = now
+        elif now - self._last_idle_at > HTTP_REQUEST_S:
+            self._listener.log.debug("closed the connection of %s: half a request", _name_of_peer(self._transport))
+            self._transport.close()
+
+    def drain(self) -> None:
+        if self._idle:
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
