@@ -1,0 +1,56 @@
+"""What must not stand in any file: this machine, registries, promises, and silenced checks without their reason."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.tidy.sources import REPOSITORY, files, name_of, read
+
+REGISTRY = re.compile(r"https?://[\w.-]*(pypi|pythonhosted|npmjs|crates|goproxy|maven|debian)[\w.-]*/")
+PROMISE = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b")  # split, or this line would find itself
+NOT_THERE = re.compile(r"\braise NotImplemented" r"Error\b")
+SILENCED = re.compile(r"# type: ignore(?!\[[\w-]+\])|# (?:ruff: )?noqa(?!: ?[A-Z]+\d+)|# pragma: no cover")
+TEXTS = tuple((path, text) for path in files() if (text := read(path)) is not None)
+SELF = Path(__file__)
+
+
+def found(pattern: re.Pattern[str], *suffixes: str) -> list[str]:
+    return [
+        f"{name_of(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
+        for path, text in TEXTS
+        if path != SELF and (not suffixes or path.suffix in suffixes)
+        for match in pattern.finditer(text)
+    ]
+
+
+def test_no_file_names_a_path_of_this_machine() -> None:
+    folders = {str(REPOSITORY), str(REPOSITORY.parent), str(Path.home())} - {"/", "/home", "/tmp", "/root/"}
+    here = re.compile("(" + "|".join(re.escape(folder) for folder in folders if folder.count("/") >= 1) + r")/\w")
+    assert found(here) == []
+
+
+def test_no_file_names_a_registry() -> None:
+    assert found(REGISTRY, ".py", ".toml", ".lock", ".txt", ".yaml", ".yml", ".cfg", "") == []
+
+
+def test_no_code_promises_what_it_does_not_do() -> None:
+    assert found(PROMISE, ".py", ".toml", ".yaml", "") == []
+    assert found(NOT_THERE, ".py") == []
+
+
+def test_what_is_silenced_names_the_rule() -> None:
+    assert found(SILENCED, ".py") == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (REGISTRY, "https://files.pythonhosted.org/packages"),
+        (SILENCED, "x = 1  # type: ignore"),
+        (SILENCED, "x = 1  # noqa"),
+        (PROMISE, "# TO" + "DO later"),
+    ],
+)
+def test_the_checks_see_what_they_are_for(pattern: re.Pattern[str], text: str) -> None:
+    assert pattern.search(text)
