@@ -359,7 +359,7 @@ class _HeadReader:
                 raise BadMessage("nothing but empty lines", 400)
         end = joined.find(b"\r\n\r\n", max(start, searched))
         if end < 0:
-            if len(joined) - start > self._bytes_max:
+            if len(joined) - start > self._bytes_max + 3:  # three bytes of its end may be there
                 raise BadMessage("the head is too long", 431)
             self._pending = joined[start:]
             if b"\n" in self._pending and _LONE_LF.search(self._pending):
@@ -411,7 +411,7 @@ class _BodyReader:
         return at
 
     def _take_line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
-        end = data.find(b"\n", at, at + LINE_BYTES_MAX)
+        end = data.find(b"\n", at, at + LINE_BYTES_MAX + 1)
         line = self._line + data[at : end if end >= 0 else len(data)]
         if len(line) > LINE_BYTES_MAX:
             raise BadMessage("a line between chunks is too long")
