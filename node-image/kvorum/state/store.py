@@ -1,7 +1,7 @@
 """The tables that hold the replicated state, as the state machine sees them.
 
-LMDB in storage/, a dict in the simulator. Table names and rows are etcd's buckets (reference: bbolt buckets of etcd 3.5),
-so that a snapshot can leave as the file etcd expects.
+LMDB in storage/, a dict in the simulator. Table names and rows are etcd's buckets (bbolt buckets of etcd 3.5), so that
+a snapshot can leave as the file etcd expects.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,10 @@ class Store(Protocol):
         ...
 
     def scan(self, table: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Rows with start <= key < end in order (end None: to the last), as of the call. For loading and hashing, not the hot path."""
+        """Rows with start <= key < end in order (end None: to the last), as of the call.
+
+        For loading, hashing and compaction, not for the hot path.
+        """
         ...
 
     @property

@@ -1,0 +1,230 @@
+"""Txn: compares, then one of two lists of operations, all under one revision. Nested txns are decided beforehand too.
+
+Every member applies a txn the same way, with or without a client to answer: ranges at the top level never decide
+anything here, because etcd's members without the client drop them before they check (etcd#18667: etcd itself
+diverges when such a range fails where the client is). They are checked before the txn is proposed, by path_refusal(),
+and filled into the answer when there is one to make.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from kvorum.etcdpb.rpc_pb2 import Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, TxnRequest
+from kvorum.state.ranges import read_range
+from kvorum.state.refusal import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND, TIMEOUT, Refusal
+from kvorum.state.revisions import Revisions
+from kvorum.state.row import field, varint
+
+ABSENT = KeyValue()
+
+
+class BrokenTxn(Exception):
+    """A txn with writes failed half way: what it did cannot be undone. Every etcd member panics on such an entry."""
+
+
+def is_read_only(txn: TxnRequest) -> bool:
+    """Whether it holds nothing but ranges; a nested txn counts as a write, whatever is in it (etcd's rule)."""
+    return all(op.HasField("request_range") for ops in (txn.success, txn.failure) for op in ops)
+
+
+def choose_path(revisions: Revisions, txn: TxnRequest) -> list[bool]:
+    """Which list each txn takes, depth first: the outer one, then the txns nested in the list it takes."""
+    succeeded = all(compare_holds(revisions, compare) for compare in txn.compare)
+    path = [succeeded]
+    for op in txn.success if succeeded else txn.failure:
+        if op.HasField("request_txn"):
+            path += choose_path(revisions, op.request_txn)
+    return path
+
+
+def compare_holds(revisions: Revisions, compare: Compare) -> bool:
+    """All keys of the compare's range must satisfy it. A missing key has no value, and zeros for all else."""
+    target = compare.target
+    keys = revisions.keys_in(compare.key, compare.range_end)
+    if target == Compare.VALUE:
+        if not keys:
+            return False
+        return all(
+            _holds(compare.result, KeyValue.FromString(row).value, compare.value)
+            for row in map(revisions.current, keys)
+            if row is not None
+        )
+    if not keys:
+        return _holds_number(compare, target, (0, 0, 0, 0, 0))
+    now = revisions.index.now
+    return all(_holds_number(compare, target, now[key]) for key in keys)
+
+
+def _holds_number(compare: Compare, target: int, now: tuple[int, int, int, int, int]) -> bool:
+    main, _, create, version, lease = now
+    if target == Compare.MOD:
+        return _holds(compare.result, main, compare.mod_revision)
+    if target == Compare.CREATE:
+        return _holds(compare.result, create, compare.create_revision)
+    if target == Compare.VERSION:
+        return _holds(compare.result, version, compare.version)
+    if target == Compare.LEASE:
+        return _holds(compare.result, lease, compare.lease)
+    return _holds(compare.result, 0, 0)  # a target of a later version: etcd compares nothing with nothing
+
+
+def _holds(result: int, found: bytes | int, wanted: bytes | int) -> bool:
+    if result == Compare.EQUAL:
+        return found == wanted
+    if result == Compare.NOT_EQUAL:
+        return found != wanted
+    if result == Compare.GREATER:
+        return found > wanted  # type: ignore[operator]  # both are bytes or both are ints
+    if result == Compare.LESS:
+        return found < wanted  # type: ignore[operator]  # both are bytes or both are ints
+    return True
+
+
+def taken_ops(txn: TxnRequest, path: Iterator[bool], depth: int = 0) -> Iterator[tuple[RequestOp, int]]:
+    """The operations that run, in order, those of nested txns in the place of these; with the depth of each."""
+    for op in txn.success if next(path) else txn.failure:
+        if op.HasField("request_txn"):
+            yield from taken_ops(op.request_txn, path, depth + 1)
+        else:
+            yield op, depth
+
+
+def put_refusal(revisions: Revisions, txn: TxnRequest, path: Sequence[bool]) -> Refusal | None:
+    """The first put that cannot be done, looking at the state before the txn."""
+    for op, _ in taken_ops(txn, iter(path)):
+        if op.HasField("request_put"):
+            put = op.request_put
+            if (put.ignore_value or put.ignore_lease) and put.key not in revisions.index.now:
+                return KEY_NOT_FOUND
+            if put.lease and revisions.leases.find(put.lease) is None:
+                return LEASE_NOT_FOUND
+    return None
+
+
+def range_refusal(revisions: Revisions, txn: TxnRequest, path: Sequence[bool], *, nested_only: bool) -> Refusal | None:
+    """The first range at a revision that cannot be read."""
+    for op, depth in taken_ops(txn, iter(path)):
+        if op.HasField("request_range") and not (nested_only and depth == 0):
+            main = op.request_range.revision
+            if main > revisions.revision:
+                return FUTURE_REVISION
+            if main and main < revisions.compact_revision:
+                return COMPACTED
+    return None
+
+
+def path_refusal(revisions: Revisions, txn: TxnRequest) -> Refusal | None:
+    """Before proposing: a range that would fail, in the list that would be taken now.
+
+    None also where a put would fail: that is found at apply, alike on all members, and comes first in the answer.
+    """
+    path = choose_path(revisions, txn)
+    if put_refusal(revisions, txn, path) is not None:
+        return None
+    return range_refusal(revisions, txn, path, nested_only=False)
+
+
+def read_txn(revisions: Revisions, txn: TxnRequest) -> bytes | Refusal:
+    """A read-only txn, without the log. Gives the answer without its header."""
+    path = choose_path(revisions, txn)
+    refusal = range_refusal(revisions, txn, path, nested_only=False)
+    return refusal or _Run(revisions, path, answering=True).run(txn)
+
+
+def apply_txn(revisions: Revisions, txn: TxnRequest, *, answering: bool) -> bytes | Refusal:
+    """A txn out of the log; the caller seals the write. Gives the answer without its header, empty unless answering.
+
+    TIMEOUT, though the txn was applied: a range at the top level became unreadable between the check and now, so
+    there is no answer to give, and nothing may be said but that the outcome is unknown.
+    """
+    path = choose_path(revisions, txn)
+    refusal = put_refusal(revisions, txn, path) or range_refusal(revisions, txn, path, nested_only=True)
+    if refusal is not None:
+        return refusal
+    run = _Run(revisions, path, answering=answering)
+    body = run.run(txn)
+    return TIMEOUT if run.lost_answer else body
+
+
+class _Run:
+    """One execution of a txn along its path."""
+
+    def __init__(self, revisions: Revisions, path: Sequence[bool], *, answering: bool) -> None:
+        self.revisions = revisions
+        self.path = iter(path)
+        self.answering = answering
+        self.lost_answer = False
+
+    def run(self, txn: TxnRequest) -> bytes:
+        succeeded = next(self.path)
+        parts = [b"\x10\x01" if succeeded else b""]
+        for op in txn.success if succeeded else txn.failure:
+            response = self.run_op(op)
+            if self.answering:
+                parts.append(field(b"\x1a", response))
+        return b"".join(parts) if self.answering else b""
+
+    def run_op(self, op: RequestOp) -> bytes:
+        """Gives the ResponseOp. An operation of a later version does nothing and answers with an empty one."""
+        kind = op.WhichOneof("request")
+        if kind == "request_put":
+            return self.response(b"\x12", put(self.revisions, op.request_put, answering=self.answering))
+        if kind == "request_range":
+            return self.response(b"\x0a", self.read(op.request_range)) if self.answering else b""
+        if kind == "request_delete_range":
+            return self.response(
+                b"\x1a", delete_range(self.revisions, op.request_delete_range, answering=self.answering)
+            )
+        if kind == "request_txn":
+            return field(b"\x22", b"\x0a\x00" + self.run(op.request_txn))  # an empty header, as etcd's
+        return b""
+
+    def response(self, tag: bytes, body: bytes | Refusal) -> bytes:
+        """An operation's response with its header, which holds the revision alone."""
+        if isinstance(body, Refusal):
+            raise BrokenTxn(f"an operation was refused after others of its txn were applied: {body.text}")
+        if not self.answering:
+            return b""
+        return field(tag, field(b"\x0a", b"\x18" + varint(self.revisions.visible)) + body)
+
+    def read(self, request: RangeRequest) -> bytes:
+        body = read_range(self.revisions, request)
+        if isinstance(body, Refusal):
+            self.lost_answer = True
+            return b""
+        return body
+
+
+def put(revisions: Revisions, request: PutRequest, *, answering: bool) -> bytes | Refusal:
+    """One put, its lease known to exist. Gives a PutResponse without its header."""
+    value, lease = request.value, request.lease
+    body = b""
+    if request.ignore_value or request.ignore_lease or request.prev_kv:
+        old = revisions.current(request.key)
+        if old is None:
+            if request.ignore_value or request.ignore_lease:
+                return KEY_NOT_FOUND
+        else:
+            if request.ignore_value:
+                value = KeyValue.FromString(old).value
+            if request.ignore_lease:
+                lease = revisions.index.now[request.key][4]
+            if request.prev_kv and answering:
+                body = field(b"\x12", old)
+    revisions.put(request.key, value, lease)
+    return body
+
+
+def delete_range(revisions: Revisions, request: DeleteRangeRequest, *, answering: bool) -> bytes:
+    """Deletes what exists of a range, in order of keys. Gives a DeleteRangeResponse without its header."""
+    keys = revisions.keys_in(request.key, request.range_end)
+    previous: list[bytes] = []
+    if request.prev_kv and answering:
+        for key in keys:
+            row = revisions.current(key)
+            assert row is not None, key
+            previous += (b"\x1a", varint(len(row)), row)
+    for key in keys:
+        revisions.delete(key)
+    if not (answering and keys):
+        return b""
+    return b"\x10" + varint(len(keys)) + b"".join(previous)
