@@ -1,0 +1,287 @@
+"""KVCluster, kvorum.dev/v1alpha1: the document a person writes, and the status they read.
+
+Data from outside is checked here and nowhere else; the rest of the operator works with values that are right. A field
+exists once it works on every engine and platform that takes it; an unknown field is an error with its path, never
+ignored. Fields without a meaning on a platform are accepted there and named once (`without_meaning_locally`).
+"""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+from kvorum_operator.api.quantities import Duration, Quantity
+
+GROUP = "kvorum.dev"
+VERSION = "v1alpha1"
+KIND = "KVCluster"
+PLURAL = "kvclusters"
+
+REPLICAS_MAX = 9  # with more, each write waits for more disks and little safety is won
+NAME_CHARACTERS_MAX = 52  # a StatefulSet's pods carry a controller hash in a label of 63 characters
+ELECTION_PER_HEARTBEAT_MIN = 5  # etcd's own rule: fewer, and a late heartbeat is an election
+DATABASE_QUOTA_MIN = Quantity("64Mi")  # the floor catches a forgotten unit: 8 bytes are full at once
+HEARTBEAT_MIN, HEARTBEAT_MAX = Duration("10ms"), Duration("10s")
+ELECTION_MIN, ELECTION_MAX = Duration("100ms"), Duration("50s")  # etcd's ceiling
+RETENTION_MIN = Duration("1m")
+
+
+def field_name(name: str) -> str:
+    """The name of a field in the document: Kubernetes' camel case, in which an id at the end is ID."""
+    camel = to_camel(name)
+    return f"{camel[:-2]}ID" if camel.endswith("Id") else camel
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=field_name, populate_by_name=True)
+
+
+class Engine(StrEnum):
+    KVORUM = "kvorum"
+    ETCD = "etcd"
+
+
+class CompactionMode(StrEnum):
+    PERIODIC = "Periodic"
+    REVISION = "Revision"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+def require_range(value: Duration, low: Duration, high: Duration | None) -> Duration:
+    if value < low or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise PydanticCustomError("range", "{message}", {"message": f"must be {bounds}"})
+    return value
+
+
+class Compaction(Model):
+    """How members forget old revisions of keys."""
+
+    mode: CompactionMode = Field(
+        default=CompactionMode.PERIODIC,
+        description="Periodic keeps the revisions of the last `retention`; Revision keeps that many of the latest.",
+    )
+    retention: str = Field(
+        default="1h",
+        pattern=r"^[0-9a-z.]+$",
+        max_length=32,
+        description="With mode Periodic a duration of at least 1m, like 1h; with mode Revision a number, like 1000.",
+    )
+
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _written_as_number(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("retention")
+    @classmethod
+    def _fits_mode(cls, value: str, info: ValidationInfo) -> str:
+        # A duration where a count belongs compacts nothing, silently, in etcd: so the two are told apart here.
+        if info.data.get("mode") is CompactionMode.REVISION:
+            if not re.fullmatch(r"[1-9][0-9]{0,17}", value):
+                message = "must be a number of revisions of at least 1 with mode Revision, like 1000"
+                raise PydanticCustomError("retention", "{message}", {"message": message})
+            return value
+        if not re.fullmatch(Duration.pattern, value):
+            message = "must be a duration with its unit with mode Periodic, like 1h"
+            raise PydanticCustomError("retention", "{message}", {"message": message})
+        require_range(Duration(value), RETENTION_MIN, None)
+        return value
+
+
+class Settings(Model):
+    """What members are started with: typed, with units and floors. Free-form flags are not taken."""
+
+    database_quota: Quantity = Field(
+        default=Quantity("2Gi"),
+        description="Size at which members refuse writes until space is freed; at least 64Mi. "
+        "Memory and restart time grow with it.",
+    )
+    compaction: Compaction = Field(default=Compaction(), description="How members forget old revisions of keys.")
+    heartbeat_interval: Duration = Field(
+        default=Duration("100ms"),
+        description="How often the leader shows that it is there, 10ms to 10s. About one round trip between members.",
+    )
+    election_timeout: Duration = Field(
+        default=Duration("1s"),
+        description="How long members wait for a silent leader before they elect another, 100ms to 50s and at least "
+        "5 heartbeat intervals.",
+        validate_default=True,  # so that a heartbeat raised alone is told that the two must fit
+    )
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="How much members write to their logs.")
+
+    @field_validator("database_quota")
+    @classmethod
+    def _not_tiny(cls, value: Quantity) -> Quantity:
+        if value < DATABASE_QUOTA_MIN:
+            raise PydanticCustomError("range", "{message}", {"message": f"must be at least {DATABASE_QUOTA_MIN}"})
+        return value
+
+    @field_validator("heartbeat_interval")
+    @classmethod
+    def _heartbeat_in_range(cls, value: Duration) -> Duration:
+        return require_range(value, HEARTBEAT_MIN, HEARTBEAT_MAX)
+
+    @field_validator("election_timeout")
+    @classmethod
+    def _election_in_range(cls, value: Duration, info: ValidationInfo) -> Duration:
+        heartbeat = info.data.get("heartbeat_interval")
+        if heartbeat is not None and value.value < ELECTION_PER_HEARTBEAT_MIN * heartbeat.value:
+            message = f"must be at least {ELECTION_PER_HEARTBEAT_MIN} heartbeat intervals of {heartbeat}"
+            raise PydanticCustomError("range", "{message}", {"message": message})
+        return require_range(value, ELECTION_MIN, ELECTION_MAX)
+
+
+class Storage(Model):
+    """The volume each member keeps its data on."""
+
+    size: Quantity = Field(
+        default=Quantity("8Gi"), description="Size of each member's volume. Without meaning locally."
+    )
+
+
+class Spec(Model):
+    """What the cluster should be. Only `replicas` is usually worth writing down."""
+
+    replicas: Annotated[StrictInt, Field(ge=0, le=REPLICAS_MAX)] = Field(
+        default=3,
+        description="How many members: 0 to 9. 0 puts the cluster to sleep and keeps its data. An even number "
+        "survives no more losses than the odd number below it.",
+    )
+    engine: Engine = Field(
+        default=Engine.KVORUM,
+        description="The program that members run: kvorum, or a real etcd 3.5. It cannot be changed.",
+    )
+    storage: Storage = Field(default=Storage(), description="The volume each member keeps its data on.")
+    settings: Settings = Field(default=Settings(), description="What members are started with.")
+    paused: StrictBool = Field(
+        default=False, description="Report, but touch nothing: no step is taken while this is true."
+    )
+
+
+class Metadata(BaseModel):
+    """The part of Kubernetes' metadata that the operator reads; the rest may be there."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    name: str = Field(
+        pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
+        max_length=NAME_CHARACTERS_MAX,
+        description="Members are named after it: NAME-0, NAME-1, ...",
+    )
+    namespace: str | None = None
+
+
+class MemberStatus(Model):
+    """One member, as last seen."""
+
+    name: str = Field(description="The member's name, and its pod's.")
+    id: str | None = Field(default=None, description="The member id, in hexadecimal as etcdctl shows it.")
+    role: str | None = Field(default=None, description="leader, follower, learner or joining; absent when unknown.")
+    version: str | None = Field(default=None, description="The version the member says it runs.")
+    revision: StrictInt | None = Field(default=None, description="The latest revision the member has applied.")
+    lag_entries: StrictInt | None = Field(
+        default=None, description="How many log entries the member is behind the leader."
+    )
+    database_bytes: StrictInt | None = Field(default=None, description="Size of the member's database.")
+    healthy: StrictBool = Field(description="Whether the member answers and sees the leader.")
+    since: str | None = Field(default=None, description="Since when state is what it is.")
+    state: str = Field(description="Serving, Joining, Down, Failing, Unreachable, DataLost, Asleep or Leaving.")
+    reason: str | None = Field(default=None, description="What is known about why, for a person.")
+
+
+class PlanStatus(Model):
+    """What the operator does next, or why it does nothing."""
+
+    next: str | None = Field(default=None, description="The step that is taken next; absent when there is none.")
+    because: str = Field(description="Why this step, or why none.")
+    waits_for: str | None = Field(default=None, description="What has to come true before anything else is done.")
+    until: str | None = Field(default=None, description="When the wait ends by itself.")
+
+
+class Condition(Model):
+    """A Kubernetes condition, computed anew on every pass."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    message: str = Field(max_length=32768)
+    last_transition_time: str
+    observed_generation: StrictInt | None = None
+
+
+class Status(Model):
+    """What the operator saw last, what it does next and why."""
+
+    observed_generation: StrictInt = 0
+    cluster_id: str | None = Field(
+        default=None, description="The cluster's id, in hexadecimal. Once set, it never bootstraps again."
+    )
+    leader: str | None = None
+    replicas: StrictInt = Field(default=0, description="How many members are in the member list.")
+    ready_replicas: StrictInt = Field(default=0, description="How many of them serve.")
+    selector: str | None = Field(default=None, description="Selects the members' pods, for the scale subresource.")
+    endpoints: tuple[str, ...] = Field(default=(), description="Where clients connect.")
+    members: tuple[MemberStatus, ...] = ()
+    plan: PlanStatus | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class KVCluster(Model):
+    """A cluster of etcd-compatible key-value servers."""
+
+    api_version: Literal["kvorum.dev/v1alpha1"]
+    kind: Literal["KVCluster"]
+    metadata: Metadata
+    spec: Spec = Spec()
+    status: Status | None = None
+
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: object) -> object:
+        return {} if value is None else value  # `spec:` with nothing below it is null in YAML
+
+
+class InvalidCluster(Exception):
+    """The document is not a KVCluster. Its problems are `path: what is wrong`, one for each field."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def parse(document: object) -> KVCluster:
+    """A document, as YAML gave it, as a KVCluster. Raises InvalidCluster with a field's path for each problem."""
+    if not isinstance(document, Mapping):
+        raise InvalidCluster((f"the document must be a mapping with apiVersion: {GROUP}/{VERSION} and kind: {KIND}",))
+    try:
+        return KVCluster.model_validate(document)
+    except ValidationError as error:
+        raise InvalidCluster(tuple(problem(details) for details in error.errors())) from None
+
+
+def problem(details: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "extra_forbidden":
+        return f"{path}: there is no such field"
+    if details["type"] == "missing":
+        return f"{path}: is missing"
+    shown = "" if isinstance(details["input"], Mapping) else f" (it is {details['input']!r})"
+    message = str(details["msg"])
+    message = message.removeprefix("Input should be").strip() if message.startswith("Input should") else message
+    return f"{path}: {message if message.startswith('must') else f'must be {message}'}{shown}"
+
+
+def without_meaning_locally(cluster: KVCluster) -> tuple[str, ...]:
+    """The paths of the fields that the document sets and that mean nothing on a single machine."""
+    return ("spec.storage",) if "storage" in cluster.spec.model_fields_set else ()

@@ -1,0 +1,264 @@
+"""The guard: every invariant that a step must keep, in one place. docs/invariants.md has them in full.
+
+Rules wish, the guard permits or objects; it has no wishes of its own. It trusts no rule: what a rule has checked is
+checked again here. An objection is a Hold that quotes the invariant by its number.
+"""
+
+from collections.abc import Callable
+
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.api.v1alpha1 import Spec
+from kvorum_operator.cluster import quorum
+from kvorum_operator.cluster.observation import Entry, Observation
+from kvorum_operator.cluster.step import (
+    AddLearner,
+    Bootstrap,
+    Discard,
+    HandOver,
+    Hold,
+    PromoteMember,
+    RemoveMember,
+    StartNodes,
+    Step,
+    StopNodes,
+)
+
+HAND_OVER_TRIES_MAX = 3
+HAND_OVER_WAIT_ELECTIONS = 2  # election timeouts to wait for a successor before the next try
+
+
+def objection(wish: Step | Hold | None, spec: Spec, seen: Observation) -> Hold | None:
+    """Why the wish must not be done now; None permits it. A wish to do nothing is always permitted."""
+    if not isinstance(wish, Step):
+        return None
+    if len(seen.cluster_ids) > 1:
+        return Hold(
+            Reason.CLUSTER_ID_MISMATCH,
+            f"I4: {mismatch(seen)}; everything is frozen",
+            "a person to say which one is right and move the other away",
+        )
+    return OBJECTIONS[type(wish)](wish, spec, seen)
+
+
+def mismatch(seen: Observation) -> str:
+    return f"two cluster ids are named: {', '.join(f'{one:x}' for one in sorted(seen.cluster_ids))}"
+
+
+def bootstrap(wish: Bootstrap, spec: Spec, seen: Observation) -> Hold | None:
+    """I4: a cluster is bootstrapped once."""
+    if seen.cluster_id is not None or seen.record is not None:
+        return Hold(Reason.REQUEST_REFUSED, "I4: this cluster was bootstrapped before")
+    if seen.volumes:
+        found = ", ".join(sorted(seen.volumes))
+        return Hold(
+            Reason.FOREIGN_VOLUME,
+            f"I4: there are volumes of unknown origin: {found}",
+            "them to be moved away, or for the state they belong to to come back",
+        )
+    if not wish.members or spec.replicas == 0:
+        return Hold(Reason.NEVER_BOOTSTRAPPED, "I5: a cluster cannot begin without a member")
+    return None
+
+
+def start_nodes(wish: StartNodes, spec: Spec, seen: Observation) -> Hold | None:
+    """I5, I6, I7: only members start, on their own data; without data only those that never started."""
+    if spec.replicas == 0:
+        return Hold(Reason.ASLEEP, "I5: the cluster is to sleep")
+    for name in wish.names:
+        if held := start_node(name, seen):
+            return held
+    return None
+
+
+def start_node(name: str, seen: Observation) -> Hold | None:
+    volume, entry = seen.volumes.get(name), seen.entry_named(name)
+    in_record = seen.record is not None and name in seen.record.members
+    if seen.is_running(name):
+        return Hold(Reason.REQUEST_REFUSED, f"I2: {name} runs already")
+    if volume is not None and not volume.ours:
+        return Hold(Reason.FOREIGN_VOLUME, f"I4: the volume of {name} is of unknown origin", "it to be moved away")
+    if seen.cluster_id is None:
+        return None if in_record else Hold(Reason.REQUEST_REFUSED, f"I4: the bootstrap does not name {name}")
+    if seen.entries is None:
+        if volume is None:
+            return Hold(Reason.QUORUM_LOST, f"I5: no volume names {name}, and no member list can be had")
+        if volume.cluster_id is None and not in_record:
+            return Hold(Reason.FOREIGN_VOLUME, f"I5: the volume of {name} names no cluster, and no bootstrap names it")
+        return None
+    if entry is None:
+        return Hold(Reason.REQUEST_REFUSED, f"I5: {name} is not in the member list")
+    if volume is not None and seen.is_stale(volume):
+        if entry.started:
+            return data_lost(name)
+        return Hold(Reason.CHANGE_PENDING, f"I6: the volume of {name} is of a removed member and must go first")
+    if volume is None and entry.started:
+        return data_lost(name)
+    return None
+
+
+def data_lost(name: str) -> Hold:
+    return Hold(
+        Reason.MEMBER_DATA_LOST,
+        f"I7: the volume of {name}, which has voted, is gone; it would come back without its votes",
+        f"the volume of {name} to be put back, or the member to be replaced",
+    )
+
+
+def stop_nodes(wish: StopNodes, spec: Spec, seen: Observation) -> Hold | None:
+    """I2: many voters go down together only to sleep."""
+    if spec.replicas != 0:
+        return Hold(Reason.QUORUM_AT_RISK, "I2: members are taken down together only to sleep")
+    return None
+
+
+def change(seen: Observation, *, completes: Entry | None = None) -> Hold | None:
+    """I1: one membership change at a time, confirmed by a quorum. completes: the pending entry it ends or undoes."""
+    if seen.entries is None:
+        return Hold(Reason.QUORUM_LOST, "I1: no quorum confirms the member list", "a quorum of voters to answer")
+    if not seen.has_quorum:
+        return Hold(
+            Reason.QUORUM_LOST,
+            f"I1: {len(seen.voters_healthy)} of {len(seen.voters)} voters serve, "
+            f"a change needs {quorum.size(len(seen.voters))}",
+            "more voters to answer",
+        )
+    for entry in seen.pending:
+        if completes is None or entry.id != completes.id:
+            name = entry.name or f"{entry.id:x}"
+            return Hold(Reason.CHANGE_PENDING, f"I1: {name} has not finished joining", f"{name} to become a voter")
+    return None
+
+
+def too_few_after_growth(seen: Observation, name: str) -> Hold | None:
+    """I1: a quorum of healthy voters also once the new one votes and answers."""
+    voters_count, healthy_count = len(seen.voters) + 1, len(seen.voters_healthy) + 1
+    if healthy_count < quorum.size(voters_count):
+        return Hold(
+            Reason.QUORUM_AT_RISK,
+            f"I1: with {name} there would be {voters_count} voters and {healthy_count} that serve",
+            "more voters to answer",
+        )
+    return None
+
+
+def add_learner(wish: AddLearner, spec: Spec, seen: Observation) -> Hold | None:
+    """I1, I5, I6: one at a time, as a learner, and onto no volume that was there before."""
+    if held := change(seen) or too_few_after_growth(seen, wish.name):
+        return held
+    if seen.entry_named(wish.name) is not None:
+        return Hold(Reason.REQUEST_REFUSED, f"I5: {wish.name} is a member already")
+    volume = seen.volumes.get(wish.name)
+    if volume is not None and volume.ours:
+        return Hold(Reason.CHANGE_PENDING, f"I6: the leftover volume of {wish.name} must go first")
+    if volume is not None:
+        return Hold(Reason.FOREIGN_VOLUME, f"I6: the volume of {wish.name} is of unknown origin", "it to be moved away")
+    return None
+
+
+def promote_member(wish: PromoteMember, spec: Spec, seen: Observation) -> Hold | None:
+    """I1, I5: a learner that runs, answers, and leaves a quorum of healthy voters once it votes."""
+    entry = next((entry for entry in seen.entries or () if entry.id == wish.member_id), None)
+    if held := change(seen, completes=entry):
+        return held
+    if entry is None or not entry.is_learner or not entry.started:
+        return Hold(Reason.REQUEST_REFUSED, f"I5: {wish.name} is not a learner that has started")
+    if entry.id not in seen.healthy:
+        return Hold(Reason.MEMBER_UNREACHABLE, f"I1: {wish.name} does not answer", f"{wish.name} to answer")
+    return too_few_after_growth(seen, wish.name)
+
+
+def remove_member(wish: RemoveMember, spec: Spec, seen: Observation) -> Hold | None:
+    """I1, I2, I3, I8: only a member that the specification does not want, and the rest carries on without it."""
+    entry = next((entry for entry in seen.entries or () if entry.id == wish.member_id), None)
+    if held := change(seen, completes=entry):
+        return held
+    if entry is None or entry.name is None:
+        return Hold(Reason.REQUEST_REFUSED, f"I8: {wish.name} with that id is not a member of ours")
+    if seen.ordinal(entry.name) < spec.replicas and not may_be_withdrawn(entry, seen):
+        return Hold(Reason.REQUEST_REFUSED, f"I8: {wish.name} is wanted, and nothing says that it is lost")
+    if entry.is_learner:
+        return None  # it never voted: nothing rests on it
+    return carries_on_without(entry, seen) or hand_over_first(entry, seen)
+
+
+def may_be_withdrawn(entry: Entry, seen: Observation) -> bool:
+    """I1: a learner that never started in time; or one that lost its data, which is safe as it never voted (I7)."""
+    if not entry.is_learner:
+        return False
+    if not entry.started:
+        return seen.now_s >= seen.deadline_s(entry)
+    return entry.name not in seen.volumes
+
+
+def carries_on_without(entry: Entry, seen: Observation) -> Hold | None:
+    """I1, I2: the voters that stay and serve are a quorum, and have caught up if a serving one goes."""
+    if not quorum.holds_without(seen.voters, seen.voters_healthy, entry.id):
+        left = len(seen.voters_healthy - {entry.id})
+        return Hold(
+            Reason.QUORUM_AT_RISK,
+            f"I1: without {entry.name} only {left} of {len(seen.voters) - 1} voters would serve",
+            "more voters to answer",
+        )
+    if entry.id in seen.healthy:
+        caught_up = {voter for voter in seen.voters_healthy if seen.is_caught_up(voter)}
+        if not quorum.holds_without(seen.voters, caught_up, entry.id):
+            behind = sorted(seen.name_of(voter) for voter in seen.voters_healthy - caught_up)
+            return Hold(
+                Reason.MEMBER_BEHIND,
+                f"I2: too few voters would have caught up without {entry.name}",
+                f"{', '.join(behind)} to catch up",
+            )
+    return None
+
+
+def hand_over_first(entry: Entry, seen: Observation) -> Hold | None:
+    """I3: a reachable leader hands over first, while another caught-up voter exists, up to three tries."""
+    if entry.id != seen.leader or entry.id not in seen.healthy or not successors(entry.id, seen):
+        return None
+    tries = seen.hand_overs.get(entry.id)
+    if tries is not None and tries.tries_count >= HAND_OVER_TRIES_MAX:
+        return None
+    return Hold(Reason.HANDING_OVER, f"I3: {entry.name} leads and must hand over first", "another leader")
+
+
+def successors(leader: int, seen: Observation) -> list[int]:
+    """The voters that could lead instead, the one with most of the log first."""
+    able = [voter for voter in seen.voters_healthy if voter != leader and seen.is_caught_up(voter)]
+    return sorted(able, key=lambda voter: (-seen.answers[voter].raft_index, voter))
+
+
+def hand_over(wish: HandOver, spec: Spec, seen: Observation) -> Hold | None:
+    """I3: to a voter that serves and has caught up."""
+    if wish.leader != seen.leader:
+        return Hold(Reason.REQUEST_REFUSED, f"I3: {wish.leader_name} does not lead")
+    if wish.to not in successors(wish.leader, seen):
+        return Hold(Reason.MEMBER_BEHIND, f"I3: {wish.to_name} cannot lead yet", f"{wish.to_name} to catch up")
+    return None
+
+
+def discard(wish: Discard, spec: Spec, seen: Observation) -> Hold | None:
+    """I6, I8: only what a confirmed member list shows to be no member's."""
+    if seen.entries is None:
+        return Hold(Reason.QUORUM_LOST, "I8: no quorum confirms the member list", "a quorum of voters to answer")
+    volume, entry = seen.volumes.get(wish.name), seen.entry_named(wish.name)
+    if volume is not None and not volume.ours:
+        return Hold(Reason.FOREIGN_VOLUME, f"I8: the volume of {wish.name} is of unknown origin")
+    if (volume.member_id if volume is not None else None) != wish.member_id:
+        return Hold(Reason.REQUEST_REFUSED, f"I8: the volume of {wish.name} is another one by now")
+    if wish.member_id is not None and wish.member_id in seen.member_ids:
+        return Hold(Reason.REQUEST_REFUSED, f"I8: the volume of {wish.name} belongs to a member")
+    if entry is not None and (entry.started or wish.member_id is None):
+        return Hold(Reason.REQUEST_REFUSED, f"I8: {wish.name} is a member")
+    return None
+
+
+OBJECTIONS: dict[type[Step], Callable[..., Hold | None]] = {
+    Bootstrap: bootstrap,
+    StartNodes: start_nodes,
+    StopNodes: stop_nodes,
+    AddLearner: add_learner,
+    PromoteMember: promote_member,
+    RemoveMember: remove_member,
+    HandOver: hand_over,
+    Discard: discard,
+}

@@ -1,0 +1,217 @@
+"""An observation: everything seen of one cluster at one instant, and what follows from it without any policy.
+
+Knows members, nodes, volumes and the record of the bootstrap, the same on every platform; not what should be done.
+Absent is not false: `entries` is None when no quorum confirmed a member list, a member without an answer is unreachable
+and may be alive (I8). Members are joined by member id, and an entry to a name by its peer URL, which is permanent (I9):
+the entry of a learner that never started has no name, and a name proves nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from kvorum_operator.cluster import quorum
+
+# Two members' figures are read some milliseconds apart, and a busy cluster writes on: half a second's worth of entries
+# at 10,000 puts a second is no lag. Leadership moves only once the successor holds all anyway.
+LAG_ENTRIES_MAX = 5_000
+LEARNER_DEADLINE_S = 300.0  # for a learner to start for the first time; then it is withdrawn (I1)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a member of that name is, or would be, reached. Permanent: peer URLs are written into the member list."""
+
+    name: str
+    client_url: str
+    peer_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member as the member list has it. name is ours, by its peer URL; None is a member that is not ours to run."""
+
+    id: int
+    name: str | None
+    peer_urls: tuple[str, ...]
+    started: bool  # it has client URLs: it ran at least once as this member
+    is_learner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a member says about itself."""
+
+    member_id: int
+    cluster_id: int
+    leader: int  # 0: it sees none
+    term: int
+    raft_index: int
+    applied_index: int
+    revision: int
+    database_bytes: int
+    version: str
+    is_learner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A member's process or pod, as its platform sees it."""
+
+    name: str
+    running: bool
+    since_s: float  # when it started, or ended
+    ended: str = ""  # why it ended, for a person
+    failures_count: int = 0  # starts in a row that ended soon
+    retry_at_s: float = 0.0  # when it may be started again
+    settings_current: bool = True  # it was started with the settings of today's specification
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A member's volume and its labels. ours: it carries this cluster's mark, so the operator once made it."""
+
+    name: str
+    ours: bool = True
+    cluster_id: int | None = None
+    member_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The bootstrap, written once and create-only (I4)."""
+
+    token: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HandOvers:
+    """Attempts to make one leader hand over (I3)."""
+
+    tries_count: int = 0
+    last_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    now_s: float  # seconds since 1970, read once for the whole pass
+    addresses: Mapping[str, Address]  # of every member there may be
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    blocked: Mapping[str, str] = field(default_factory=dict)  # why a node of that name cannot be started now
+    record: Record | None = None
+    latched_cluster_id: int | None = None  # from an earlier status
+    entries: tuple[Entry, ...] | None = None  # confirmed by a quorum during this pass
+    answered: Mapping[str, Answer] = field(default_factory=dict)  # by the name of the node that was asked
+    hand_overs: Mapping[int, HandOvers] = field(default_factory=dict)  # by the leader that was asked
+    joining_since_s: Mapping[int, float] = field(default_factory=dict)  # when an unstarted entry was first seen
+
+    @cached_property
+    def answers(self) -> Mapping[int, Answer]:
+        """By member id, which is what figures are joined by."""
+        return {answer.member_id: answer for answer in self.answered.values()}
+
+    # Whose cluster.
+
+    @cached_property
+    def cluster_ids(self) -> frozenset[int]:
+        """Every cluster id that status, volumes and members name. More than one freezes everything."""
+        ids = {self.latched_cluster_id, *(volume.cluster_id for volume in self.volumes.values() if volume.ours)}
+        ids |= {answer.cluster_id for answer in self.answers.values()}
+        return frozenset(one for one in ids if one is not None)
+
+    @cached_property
+    def cluster_id(self) -> int | None:
+        """The latch of I4: set, the cluster never bootstraps again. Ambiguous ids show in cluster_ids."""
+        return min(self.cluster_ids) if self.cluster_ids else None
+
+    # Who is in it.
+
+    def ordinal(self, name: str) -> int:
+        """The place of a member among all there may be; members below spec.replicas are wanted."""
+        return list(self.addresses).index(name)
+
+    def entry_named(self, name: str) -> Entry | None:
+        return next((entry for entry in self.entries or () if entry.name == name), None)
+
+    @cached_property
+    def member_ids(self) -> frozenset[int]:
+        return frozenset(entry.id for entry in self.entries or ())
+
+    @cached_property
+    def voters(self) -> frozenset[int]:
+        return frozenset(entry.id for entry in self.entries or () if not entry.is_learner)
+
+    @cached_property
+    def pending(self) -> tuple[Entry, ...]:
+        """Entries whose joining is not done: learners, and those that never started (I1)."""
+        return tuple(entry for entry in self.entries or () if entry.is_learner or not entry.started)
+
+    def name_of(self, member_id: int) -> str:
+        """The name of a member for a person: ours, or its id in hexadecimal."""
+        for entry in self.entries or ():
+            if entry.id == member_id and entry.name is not None:
+                return entry.name
+        for volume in self.volumes.values():
+            if volume.member_id == member_id:
+                return volume.name
+        return f"{member_id:x}"
+
+    # How it is.
+
+    @cached_property
+    def leader(self) -> int:
+        """The leader, by those that answer with the highest term; 0 when none is known."""
+        claims = [(answer.term, answer.leader) for answer in self.answers.values() if answer.leader]
+        return max(claims)[1] if claims else 0
+
+    @cached_property
+    def healthy(self) -> frozenset[int]:
+        """Members that answer, are of this cluster and follow its leader."""
+        return frozenset(
+            answer.member_id
+            for answer in self.answers.values()
+            if answer.leader and answer.leader == self.leader and answer.cluster_id == self.cluster_id
+        )
+
+    @cached_property
+    def voters_healthy(self) -> frozenset[int]:
+        return self.voters & self.healthy
+
+    @property
+    def has_quorum(self) -> bool:
+        return quorum.holds(self.voters, self.healthy)
+
+    @cached_property
+    def head_index(self) -> int:
+        """The end of the leader's log; of the longest one seen when the leader does not answer."""
+        if self.leader in self.answers:
+            return self.answers[self.leader].raft_index
+        return max((answer.raft_index for answer in self.answers.values()), default=0)
+
+    def lag_entries(self, member_id: int) -> int | None:
+        """How far what the member has applied is behind the leader's log; None when it does not answer."""
+        answer = self.answers.get(member_id)
+        return None if answer is None else max(0, self.head_index - answer.applied_index)
+
+    def is_caught_up(self, member_id: int) -> bool:
+        lag = self.lag_entries(member_id)
+        return lag is not None and lag <= LAG_ENTRIES_MAX
+
+    # What may run where.
+
+    def is_running(self, name: str) -> bool:
+        node = self.nodes.get(name)
+        return node is not None and node.running
+
+    def is_stale(self, volume: Volume) -> bool:
+        """Whether the volume belongs to a member that is none any more. Known only with a confirmed member list."""
+        if self.entries is None or not volume.ours:
+            return False
+        entry = self.entry_named(volume.name)
+        return entry is None or (volume.member_id is not None and volume.member_id != entry.id)
+
+    def deadline_s(self, entry: Entry) -> float:
+        """Until when an entry that never started may take to start."""
+        return self.joining_since_s.get(entry.id, self.now_s) + LEARNER_DEADLINE_S

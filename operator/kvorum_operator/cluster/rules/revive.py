@@ -1,0 +1,98 @@
+"""Revive: members whose nodes do not run are started again on the data they have.
+
+It takes nothing down, so it is always allowed (I2), all at once: after a power cut a quorum must come up together.
+Without a member list exactly those wake up that the volumes name, before the first one is known those of the bootstrap.
+"""
+
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.api.v1alpha1 import Spec
+from kvorum_operator.cluster import guard
+from kvorum_operator.cluster.observation import Observation
+from kvorum_operator.cluster.step import Hold, StartNodes, Step
+
+WAKING_S_MAX = 30.0  # for how long silence after a start is no sign of trouble
+
+
+def revive(spec: Spec, seen: Observation) -> Step | Hold | None:
+    expected = members_expected(seen)
+    down = [name for name in expected if not seen.is_running(name)]
+    reasons = {name: held for name in down if (held := cannot_start(name, seen))}
+    if startable := tuple(name for name in down if name not in reasons):
+        return StartNodes(names=startable, because=why_down(startable, seen))
+    if reasons:
+        return next(iter(reasons.values()))
+    return silence(expected, seen)
+
+
+def members_expected(seen: Observation) -> list[str]:
+    """Names of the members that should run, by ordinal. A learner that never started is finish_change's."""
+    if seen.entries is not None:
+        found = {entry.name for entry in seen.entries if entry.name and (entry.started or not entry.is_learner)}
+    elif seen.cluster_id is not None:
+        at_birth = seen.record.members if seen.record is not None else ()
+        found = {
+            volume.name
+            for volume in seen.volumes.values()
+            if volume.ours and (volume.cluster_id == seen.cluster_id or volume.name in at_birth)
+        }
+    else:
+        found = set(seen.record.members if seen.record is not None else ())
+    return sorted(found, key=seen.ordinal)
+
+
+def cannot_start(name: str, seen: Observation) -> Hold | None:
+    if held := guard.start_node(name, seen):
+        return held
+    if why := seen.blocked.get(name):
+        return Hold(Reason.NODE_BLOCKED, f"{name} cannot be started: {why}", f"that to be cleared for {name}")
+    node = seen.nodes.get(name)
+    if node is not None and node.retry_at_s > seen.now_s:
+        ended = f": {node.ended}" if node.ended else ""
+        return Hold(
+            Reason.MEMBER_FAILING,
+            f"{name} ended soon after each of {node.failures_count} starts{ended}",
+            f"the next start of {name}",
+            node.retry_at_s,
+        )
+    return None
+
+
+def why_down(startable: tuple[str, ...], seen: Observation) -> str:
+    if seen.cluster_id is None:
+        return "the cluster begins with them"
+    ended = [f"{name} {node.ended}" for name in startable if (node := seen.nodes.get(name)) and node.ended]
+    return "; ".join(ended) if ended else "they are members, have data and do not run"
+
+
+def silence(expected: list[str], seen: Observation) -> Hold | None:
+    """All run: whether that is enough, and whom everybody waits for."""
+    if not expected:
+        return nothing_to_wake(seen)
+    silent = [name for name in expected if not answers(name, seen)]
+    if not silent and seen.entries is not None:
+        return None
+    listed = ", ".join(silent or expected)
+    if seen.cluster_id is None:
+        return Hold(Reason.BOOTSTRAPPING, "the first members have started", f"{listed} to answer")
+    started_s = max(seen.nodes[name].since_s for name in silent or expected)
+    if seen.now_s - started_s < WAKING_S_MAX:
+        return Hold(Reason.WAKING, f"{listed} started and does not serve yet", f"{listed} to answer")
+    if seen.entries is None:
+        return Hold(Reason.QUORUM_LOST, f"no quorum answers; silent: {listed}", f"{listed} to answer")
+    return Hold(Reason.MEMBER_UNREACHABLE, f"{listed} runs and does not answer", f"{listed} to answer")
+
+
+def nothing_to_wake(seen: Observation) -> Hold | None:
+    if seen.cluster_id is None or seen.entries is not None:
+        return None
+    return Hold(
+        Reason.MEMBER_DATA_LOST,
+        f"I4: cluster {seen.cluster_id:x} was bootstrapped before, and no volume of it is here",
+        "its volumes to be put back, or the whole state to be deleted",
+    )
+
+
+def answers(name: str, seen: Observation) -> bool:
+    entry, volume = seen.entry_named(name), seen.volumes.get(name)
+    member_id = entry.id if entry is not None else volume.member_id if volume is not None else None
+    return member_id in seen.healthy

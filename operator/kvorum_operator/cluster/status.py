@@ -1,0 +1,197 @@
+"""The status: what was seen, what is done next and why, as the resource says it (kstatus conditions).
+
+Everything is computed anew on every pass; from the status before only the instants of the last transitions are taken.
+Volatile figures alone are no reason to write: see `worth_writing` (I9).
+"""
+
+from typing import Literal
+
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.api.timestamps import from_seconds, to_seconds
+from kvorum_operator.api.v1alpha1 import GROUP, Condition, MemberStatus, PlanStatus, Spec, Status
+from kvorum_operator.cluster.diagnosis import Diagnosis, Health, MemberState, MemberView
+from kvorum_operator.cluster.observation import Observation
+from kvorum_operator.cluster.step import Hold, Step
+
+VOLATILE_S = 60.0  # revision, lag and size are refreshed along with another change, or that often
+
+# Holds that end only when a person does something.
+STALLED = frozenset(
+    {
+        Reason.SPEC_MISSING,
+        Reason.SPEC_INVALID,
+        Reason.NODE_BLOCKED,
+        Reason.FOREIGN_VOLUME,
+        Reason.MEMBER_DATA_LOST,
+        Reason.CLUSTER_ID_MISMATCH,
+        Reason.NEVER_BOOTSTRAPPED,
+    }
+)
+SETTLED = frozenset({Reason.ASLEEP, Reason.PAUSED, Reason.STOPPED, Reason.NEVER_BOOTSTRAPPED})
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+def compose(
+    name: str,
+    spec: Spec,
+    seen: Observation,
+    diagnosis: Diagnosis,
+    decision: Step | Hold | None,
+    before: Status,
+    generation: int,
+) -> Status:
+    """The status of the cluster of that name, of which `before` was the last."""
+    entries = seen.entries or ()
+    ids = seen.cluster_ids
+    return Status(
+        observed_generation=generation,
+        # With two ids the one that was latched stays: it is the evidence.
+        cluster_id=f"{next(iter(ids)):x}" if len(ids) == 1 else before.cluster_id,
+        leader=seen.name_of(seen.leader) if seen.leader else None,
+        replicas=len(entries) if seen.entries is not None else len(diagnosis.members),
+        ready_replicas=sum(member.state is MemberState.SERVING for member in diagnosis.members),
+        selector=f"{GROUP}/cluster={name}",
+        endpoints=tuple(
+            seen.addresses[one.name].client_url for one in diagnosis.members if one.state is not MemberState.LEAVING
+        ),
+        members=tuple(member_status(one, seen, before) for one in diagnosis.members),
+        plan=plan_status(decision, diagnosis),
+        conditions=conditions(spec, seen, diagnosis, decision, before, generation),
+    )
+
+
+def member_status(one: MemberView, seen: Observation, before: Status) -> MemberStatus:
+    answer = seen.answered.get(one.name)
+    earlier = next((member for member in before.members if member.name == one.name), None)
+    member_id = f"{one.member_id:x}" if one.member_id is not None else None
+    same = earlier is not None and earlier.state == one.state and earlier.id == member_id
+    return MemberStatus(
+        name=one.name,
+        id=member_id,
+        role=role(one, seen),
+        version=answer.version if answer is not None else None,
+        revision=answer.revision if answer is not None else None,
+        lag_entries=seen.lag_entries(answer.member_id) if answer is not None else None,
+        database_bytes=answer.database_bytes if answer is not None else None,
+        healthy=one.member_id in seen.healthy,
+        since=earlier.since if earlier is not None and same else from_seconds(seen.now_s),
+        state=one.state,
+        reason=one.why or None,
+    )
+
+
+def role(one: MemberView, seen: Observation) -> str | None:
+    answer = seen.answered.get(one.name)
+    if answer is None or answer.member_id not in seen.healthy:
+        return "joining" if one.state is MemberState.JOINING else None
+    if answer.is_learner:
+        return "learner"
+    return "leader" if answer.member_id == seen.leader else "follower"
+
+
+def plan_status(decision: Step | Hold | None, diagnosis: Diagnosis) -> PlanStatus:
+    if isinstance(decision, Step):
+        return PlanStatus(next=str(decision), because=decision.because)
+    if isinstance(decision, Hold):
+        until = from_seconds(decision.until_s) if decision.until_s is not None else None
+        return PlanStatus(because=decision.because, waits_for=decision.waits_for or None, until=until)
+    return PlanStatus(because=f"all is as specified: {diagnosis.message}")
+
+
+def conditions(
+    spec: Spec,
+    seen: Observation,
+    diagnosis: Diagnosis,
+    decision: Step | Hold | None,
+    before: Status,
+    generation: int,
+) -> tuple[Condition, ...]:
+    asleep = diagnosis.reason is Reason.ASLEEP
+    available = diagnosis.health in (Health.HEALTHY, Health.DEGRADED, Health.AT_RISK)
+    moving = isinstance(decision, Step) or (isinstance(decision, Hold) and decision.reason not in STALLED | SETTLED)
+    stalled = isinstance(decision, Hold) and decision.reason in STALLED
+    settled = decision is None or asleep or (isinstance(decision, Hold) and decision.reason is Reason.PAUSED)
+    complete = len(seen.voters) == spec.replicas and not seen.pending
+    ready = asleep or (diagnosis.health is Health.HEALTHY and complete and settled)
+    why, message = why_moving(decision, diagnosis)
+    ready_reason, ready_message = (diagnosis.reason, diagnosis.message) if ready else not_ready(decision, diagnosis)
+    degraded = diagnosis.health in (Health.DEGRADED, Health.AT_RISK, Health.NO_QUORUM, Health.SPLIT)
+
+    def one(kind: str, truth: bool, reason: Reason, message: str) -> Condition:
+        status: Truth = "True" if truth else "False"
+        earlier = next((condition for condition in before.conditions if condition.type == kind), None)
+        changed = earlier is None or earlier.status != status
+        since = from_seconds(seen.now_s) if earlier is None or changed else earlier.last_transition_time
+        return Condition(
+            type=kind,
+            status=status,
+            reason=reason,
+            message=message,
+            last_transition_time=since,
+            observed_generation=generation,
+        )
+
+    return (
+        one("Ready", ready, ready_reason, ready_message + advice(spec, ready=ready and not asleep)),
+        one("Reconciling", moving, why, message),
+        one("Stalled", stalled, why, message),
+        one("Available", available, diagnosis.reason, diagnosis.message),
+        one("Progressing", moving, why, message),
+        one("Degraded", degraded, diagnosis.reason, diagnosis.message),
+    )
+
+
+def why_moving(decision: Step | Hold | None, diagnosis: Diagnosis) -> tuple[Reason, str]:
+    if isinstance(decision, Hold):
+        waits = f"; waits for {decision.waits_for}" if decision.waits_for else ""
+        return decision.reason, f"{decision.because}{waits}"
+    if isinstance(decision, Step):
+        changing = Reason.BOOTSTRAPPING if diagnosis.health in (Health.NEW, Health.BOOTSTRAPPING) else None
+        return changing or Reason.CHANGING_MEMBERS, f"{decision}: {decision.because}"
+    return diagnosis.reason, diagnosis.message
+
+
+def not_ready(decision: Step | Hold | None, diagnosis: Diagnosis) -> tuple[Reason, str]:
+    """What keeps it from being ready: trouble first, else what is under way."""
+    wanted = isinstance(decision, Hold) and decision.reason is Reason.STOPPED
+    if wanted or (diagnosis.health in (Health.HEALTHY, Health.NEW, Health.BOOTSTRAPPING) and decision is not None):
+        return why_moving(decision, diagnosis)
+    return diagnosis.reason, diagnosis.message
+
+
+def advice(spec: Spec, *, ready: bool) -> str:
+    if not ready:
+        return ""
+    if spec.replicas == 1:
+        return "; a single member: its loss or restart stops writes"
+    if spec.replicas % 2 == 0:
+        return f"; {spec.replicas} survive no more losses than {spec.replicas - 1}: an odd number is better"
+    return ""
+
+
+def worth_writing(new: Status, written: Status | None, written_s: float, now_s: float) -> bool:
+    """Whether anything but volatile figures has changed, or those are old enough (I9)."""
+    if written is None:
+        return True
+    if steady(new) != steady(written):
+        return True
+    return new != written and now_s - written_s >= VOLATILE_S
+
+
+def steady(status: Status) -> Status:
+    """Without the figures that change by themselves in a busy cluster."""
+    members = tuple(
+        member.model_copy(update={"revision": None, "lag_entries": None, "database_bytes": None})
+        for member in status.members
+    )
+    return status.model_copy(update={"members": members})
+
+
+def joining_since(status: Status) -> dict[int, float]:
+    """When each member that has not started was first seen so: what survives a restart of the operator (I10)."""
+    found = {}
+    for member in status.members:
+        if member.state == MemberState.JOINING and member.id is not None and member.since is not None:
+            found[int(member.id, 16)] = to_seconds(member.since)
+    return found

@@ -1,0 +1,1 @@
+"""What the operator asks of members, over etcd's own API."""

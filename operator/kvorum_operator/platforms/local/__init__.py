@@ -1,0 +1,1 @@
+"""This machine as a platform: members are processes, volumes are directories. Linux only."""

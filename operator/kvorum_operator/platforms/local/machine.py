@@ -1,0 +1,116 @@
+"""This machine as a platform of the pass: sees processes, directories and ports, and does what a step says."""
+
+import hashlib
+import json
+import socket
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kvorum_operator.api.v1alpha1 import KVCluster, Settings
+from kvorum_operator.cluster.observation import Address, Node, Observation, Record
+from kvorum_operator.cluster.step import Bootstrap, Discard, StartNodes, StopNodes
+from kvorum_operator.objects import labels
+from kvorum_operator.objects.member_file import Place, member_file, settings_of
+from kvorum_operator.platforms.local import member_log
+from kvorum_operator.platforms.local.processes import Processes, listeners
+from kvorum_operator.platforms.local.state_directory import Identity, StateDirectory, addresses, replace_if_other
+from kvorum_operator.reconcile import Scene, StepFailed
+
+
+class Machine:
+    """One local cluster. program: what members run."""
+
+    def __init__(self, state: StateDirectory, identity: Identity, program: Path) -> None:
+        self._state = state
+        self._identity = identity
+        self._program = program
+        self._addresses = addresses(identity)
+        self.processes = Processes(state.path / "members")
+
+    async def look(self, cluster: KVCluster) -> Scene:
+        now_s = time.time()
+        settings = settings_mark(cluster.spec.settings)
+        volumes = self._state.read_volumes(self._identity)
+        nodes = {}
+        for name in self._state.member_names(self._identity.name) | volumes.keys():
+            run, process = self.processes.look(name, now_s)
+            member_log.rotate(self._state.member(name) / "log")
+            if run is not None:
+                nodes[name] = Node(
+                    name,
+                    running=process is not None,
+                    since_s=run.started_s if process is not None else run.ended_s or run.started_s,
+                    ended=run.ended,
+                    failures_count=run.failures_count,
+                    retry_at_s=run.retry_at_s,
+                    settings_current=run.settings in ("", settings),
+                )
+        blocked = {}
+        for name, address in self._addresses.items():
+            if not (name in nodes and nodes[name].running) and (why := port_taken(address)):
+                blocked[name] = why
+        return Scene(now_s, self._addresses, nodes, volumes, blocked, self._state.read_record())
+
+    async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
+        for name in self._file_names(seen):
+            place = Place(str(self._state.data(name)), seen.addresses[name].client_url, seen.addresses[name].peer_url)
+            content = member_file(name, cluster.spec.settings, place, seen)
+            replace_if_other(self._state.member(name) / "config.yaml", content)
+        for name, wanted in labels.missing(seen).items():
+            self._state.label_volume(name, wanted, self._identity)
+
+    def _file_names(self, seen: Observation) -> set[str]:
+        if seen.cluster_id is None:
+            return set(seen.record.members if seen.record is not None else ())
+        names = {entry.name for entry in seen.entries or () if entry.name is not None}
+        return names | {volume.name for volume in seen.volumes.values() if volume.ours and seen.entries is None}
+
+    async def bootstrap(self, step: Bootstrap) -> None:
+        token = f"local/{self._identity.name}/{self._identity.uid}"
+        try:
+            self._state.create_record(Record(token, step.members))
+        except FileExistsError:
+            raise StepFailed("the bootstrap was recorded before") from None
+
+    async def start_nodes(self, step: StartNodes, cluster: KVCluster, seen: Observation) -> None:
+        for name in step.names:
+            self._state.create_volume(name, labels.at_creation(name, seen), self._identity)
+            self._state.data(name).mkdir(mode=0o700, exist_ok=True)
+            command = [str(self._program), "--config-file", str(self._state.member(name) / "config.yaml")]
+            try:
+                self.processes.start(name, command, settings_mark(cluster.spec.settings))
+            except OSError as error:
+                raise StepFailed(f"{self._program}: {error.strerror}") from None
+
+    async def stop_nodes(self, step: StopNodes) -> None:
+        await self.stop(step.names)
+
+    async def stop(self, names: tuple[str, ...]) -> None:
+        """All but the last together, then the last: the leader, which nobody needs to follow any more."""
+        await self.processes.stop(names[:-1])
+        await self.processes.stop(names[-1:])
+
+    async def discard(self, step: Discard) -> None:
+        await self.processes.stop([step.name])
+        self._state.delete_member(step.name)
+
+
+def settings_mark(settings: Settings) -> str:
+    """Equal marks are equal settings."""
+    return hashlib.sha256(json.dumps(settings_of(settings), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def port_taken(address: Address) -> str | None:
+    """Who listens where a member would; None where nobody does."""
+    for url in (address.client_url, address.peer_url):
+        parts = urlsplit(url)
+        assert parts.port is not None, url
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as members do; a listener still refuses
+            try:
+                probe.bind((parts.hostname, parts.port))
+            except OSError as error:
+                who = ", ".join(listeners(parts.port))
+                return f"port {parts.port} {'is taken by ' + who if who else 'cannot be used: ' + str(error.strerror)}"
+    return None

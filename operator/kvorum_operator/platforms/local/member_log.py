@@ -1,0 +1,68 @@
+"""Logs of members: the file a process appends to, its older parts, and what it complained of last.
+
+A member outlives operators, so the file cannot be handed another descriptor: it is copied and emptied in place. Lines
+written between the two are lost; they are few, and a bound on the disk is worth more than they are.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import IO
+
+LOG_BYTES_MAX = 16 << 20
+OLDER_PARTS_MAX = 3
+TAIL_BYTES = 64 << 10
+COMPLAINT_CHARACTERS_MAX = 300
+
+
+def open_for_writing(path: Path) -> IO[bytes]:
+    """Appending: after the file was emptied in place, writing goes on at its new end."""
+    return path.open("ab")
+
+
+def rotate(path: Path) -> bool:
+    """Log to log.1, log.1 to log.2 and so on, once it is too big. Whether it was."""
+    try:
+        if path.stat().st_size <= LOG_BYTES_MAX:
+            return False
+    except FileNotFoundError:
+        return False
+    for part in range(OLDER_PARTS_MAX, 1, -1):
+        newer = path.with_name(f"{path.name}.{part - 1}")
+        if newer.exists():
+            newer.rename(path.with_name(f"{path.name}.{part}"))
+    shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+    os.truncate(path, 0)
+    return True
+
+
+def tail(path: Path, lines_count: int) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.splitlines()[-lines_count:] if lines_count else []
+
+
+def last_complaint(path: Path) -> str:
+    """The last fatal line; where there is none the last line at all; empty without a log."""
+    lines = [line for line in tail(path, 200) if line.strip()]
+    for line in reversed(lines):
+        said = complaint(line)
+        if said is not None:
+            return said[:COMPLAINT_CHARACTERS_MAX]
+    return lines[-1][:COMPLAINT_CHARACTERS_MAX] if lines else ""
+
+
+def complaint(line: str) -> str | None:
+    """What a line of a member's JSON log says, if it is why the process ended."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(content, dict) or content.get("level") not in ("fatal", "panic"):
+        return None
+    return ": ".join(str(content[key]) for key in ("msg", "error") if content.get(key))

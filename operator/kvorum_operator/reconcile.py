@@ -1,0 +1,149 @@
+"""The pass: observe, diagnose, plan, apply, status. The same on every platform, and one step at most.
+
+Decides nothing itself. What it remembers from pass to pass may be lost at any moment (I10): it is observed again, or
+only makes a wait longer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.api.v1alpha1 import KVCluster, Status
+from kvorum_operator.cluster import status as statuses
+from kvorum_operator.cluster.diagnosis import Diagnosis, diagnose
+from kvorum_operator.cluster.observation import Address, HandOvers, Node, Observation, Record, Volume
+from kvorum_operator.cluster.plan import plan
+from kvorum_operator.cluster.step import (
+    AddLearner,
+    Bootstrap,
+    Discard,
+    HandOver,
+    Hold,
+    PromoteMember,
+    RemoveMember,
+    StartNodes,
+    Step,
+    StopNodes,
+)
+from kvorum_operator.members.asking import Members
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a platform sees: everything of an observation that members do not say themselves."""
+
+    now_s: float
+    addresses: Mapping[str, Address]
+    nodes: Mapping[str, Node]
+    volumes: Mapping[str, Volume]
+    blocked: Mapping[str, str]
+    record: Record | None
+
+
+class StepFailed(Exception):
+    """A platform could not do what it was told. The text is for a person."""
+
+
+class Platform(Protocol):
+    """Where nodes and volumes are. Each call is idempotent and may be cut short anywhere (I10)."""
+
+    async def look(self, cluster: KVCluster) -> Scene: ...
+    async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
+        """Member files and labels, as objects/ builds them, where they differ."""
+
+    async def bootstrap(self, step: Bootstrap) -> None:
+        """Writes the record, create-only. Raises StepFailed."""
+
+    async def start_nodes(self, step: StartNodes, cluster: KVCluster, seen: Observation) -> None:
+        """Raises StepFailed."""
+
+    async def stop_nodes(self, step: StopNodes) -> None: ...
+    async def discard(self, step: Discard) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A pass that is over. decision: what was planned; refused: why its step was not done after all."""
+
+    seen: Observation
+    diagnosis: Diagnosis
+    decision: Step | Hold | None
+    refused: Hold | None
+    status: Status
+
+    @property
+    def acted(self) -> bool:
+        return isinstance(self.decision, Step) and self.refused is None
+
+    @property
+    def ready(self) -> bool:
+        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """One cluster's passes. status: the last one, from wherever it is kept."""
+
+    platform: Platform
+    members: Members
+    status: Status = Status()  # noqa: RUF009 - frozen
+    _hand_overs: dict[int, HandOvers] = field(default_factory=dict)
+
+    async def observe(self, cluster: KVCluster) -> Observation:
+        scene = await self.platform.look(cluster)
+        running = {name: scene.addresses[name] for name, node in scene.nodes.items() if node.running}
+        asked = await self.members.ask(running, scene.addresses)
+        seen = Observation(
+            now_s=scene.now_s,
+            addresses=scene.addresses,
+            nodes=scene.nodes,
+            volumes=scene.volumes,
+            blocked=scene.blocked,
+            record=scene.record,
+            latched_cluster_id=int(self.status.cluster_id, 16) if self.status.cluster_id else None,
+            entries=asked.entries,
+            answered=asked.answered,
+            joining_since_s=statuses.joining_since(self.status),
+        )
+        # Tries count for as long as the same member leads.
+        self._hand_overs = {leader: tries for leader, tries in self._hand_overs.items() if leader == seen.leader}
+        return replace(seen, hand_overs=dict(self._hand_overs))
+
+    async def run_pass(self, cluster: KVCluster, generation: int, held: Hold | None = None) -> Outcome:
+        """held: a reason from outside to touch nothing, such as a document that cannot be read."""
+        seen = await self.observe(cluster)
+        diagnosis = diagnose(cluster.spec, seen)
+        decision = held or plan(cluster.spec, seen)
+        refused = None
+        if held is None and not cluster.spec.paused:
+            await self.platform.put_objects(cluster, seen)
+        if isinstance(decision, Step):
+            refused = await self._perform(decision, cluster, seen)
+        self.status = statuses.compose(
+            cluster.metadata.name, cluster.spec, seen, diagnosis, refused or decision, self.status, generation
+        )
+        return Outcome(seen, diagnosis, decision, refused, self.status)
+
+    async def _perform(self, step: Step, cluster: KVCluster, seen: Observation) -> Hold | None:
+        try:
+            match step:
+                case Bootstrap():
+                    await self.platform.bootstrap(step)
+                case StartNodes():
+                    await self.platform.start_nodes(step, cluster, seen)
+                case StopNodes():
+                    await self.platform.stop_nodes(step)
+                case Discard():
+                    await self.platform.discard(step)
+                case HandOver():
+                    tried = self._hand_overs.get(step.leader, HandOvers()).tries_count
+                    self._hand_overs[step.leader] = HandOvers(tried + 1, seen.now_s)
+                    return await self.members.perform(step, seen)
+                case AddLearner() | PromoteMember() | RemoveMember():
+                    return await self.members.perform(step, seen)
+                case _:
+                    raise AssertionError(f"nobody performs {step}")
+        except StepFailed as failure:
+            return Hold(Reason.NODE_BLOCKED, f"{step} failed: {failure}", "that to be cleared")
+        return None
