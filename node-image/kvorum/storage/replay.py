@@ -91,14 +91,14 @@ class Replayer:
             return
         raise CorruptRecord(f"entry {entry.index} follows entry {self.last_index}")
 
-    def result(self, set_aside: Path | None) -> Replay:
+    def result(self) -> Replay:
         """Raises CorruptRecord if the log as a whole cannot be what was written."""
         if self.metadata is None:
             raise CorruptRecord("the log names no member: its metadata record is missing")
         commit = self.hard_state.commit
         usable = [snapshot for snapshot in self.snapshots if snapshot.index <= commit]
         snapshot = max(usable, key=lambda mark: mark.index, default=Snapshot())
-        replay = Replay(self.metadata, self.hard_state, self.entries, snapshot, set_aside)
+        replay = Replay(self.metadata, self.hard_state, self.entries, snapshot)
         if commit > replay.last_index:
             raise CorruptRecord(f"entries up to {commit} were committed, but the log ends with {replay.last_index}")
         return replay

@@ -6,6 +6,7 @@ after a failed write or sync nothing is tried again; a torn end is cut off, any 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -126,28 +127,28 @@ class Wal:
             raise CorruptWal(directory, None, "holds no segment of a log")
         segments: list[tuple[SegmentName, File]] = []
         try:
-            for leftover in disk.names(directory):
-                if leftover.endswith(_TMP):
-                    disk.remove(directory / leftover)  # a segment that was being made
             for name in names:
                 segments.append((name, _open_locked(disk, directory / str(name))))
             replayer = Replayer()
-            offset = 0
-            set_aside: Path | None = None
+            content, offset, torn = b"", 0, ""
             for name, file in segments:
                 path = directory / str(name)
                 content = file.read()
                 offset, torn = _read_segment(path, content, replayer)
-                if (name, file) != segments[-1]:
-                    if torn:
-                        raise CorruptWal(path, offset, f"{torn}; only the last segment can have been torn by a crash")
-                elif torn or not content.endswith(bytes(len(content) - offset)):
-                    set_aside = _cut_off(disk, path, file, content, offset)
-            tail = segments[-1][1]
+                if torn and name != names[-1]:
+                    raise CorruptWal(path, offset, f"{torn}; but only the last segment can have been torn by a crash")
             try:
-                replay = replayer.result(set_aside)
+                replay = replayer.result()
             except CorruptRecord as why:
                 raise CorruptWal(directory / str(names[-1]), None, str(why)) from None
+            # Only now, with the whole log found good, is anything changed.
+            for leftover in disk.names(directory):
+                if leftover.endswith(_TMP):
+                    disk.remove(directory / leftover)  # a segment that was being made
+            tail = segments[-1][1]
+            if torn or not content.endswith(bytes(len(content) - offset)):
+                set_aside = _cut_off(disk, directory / str(names[-1]), tail, content, offset)
+                replay = replace(replay, set_aside=set_aside)
             tail.allocate(max(segment_bytes, offset))
             # The process before us may have died between a write and its sync. What we now read, and may tell others
             # that we have, must not be lost to a power cut after that.

@@ -1,0 +1,157 @@
+"""The data directory: what lies where in it, whose it is, and whether it is whole.
+
+    DATA/member/wal/     the log, as etcd's
+    DATA/member/snap/    Raft snapshots, as etcd's
+    DATA/member/store/   the tables (LMDB)
+    DATA/member/lock     held by the node that runs
+
+Looks first, and touches nothing if it refuses: a directory that is somebody else's, or was ours and lost a part. Knows
+no ids and no membership: whether an empty directory may join a cluster is the server's question.
+"""
+
+import errno
+from pathlib import Path
+from typing import Self
+
+from kvorum.raft.message import Entry, HardState
+from kvorum.storage.disk import Disk, File
+from kvorum.storage.fault import CorruptWal, Locked, StorageFault, UnusableDataDir
+from kvorum.storage.lmdb_store import LmdbStore, map_bytes
+from kvorum.storage.replay import Replay
+from kvorum.storage.segment import NO_STATE
+from kvorum.storage.wal import Wal
+
+_IGNORED = frozenset(("lost+found",))  # the root of a fresh volume has it
+_EMPTY_IT = "If the member is gone for good, empty the directory; else give --data-dir the path that holds its data."
+_REPLACE_MEMBER = (
+    "Bring the missing part back, or remove this member from the cluster, empty the directory, and add it again."
+)
+
+
+class DataDir:
+    """A data directory that is ours alone until close(). Makes and opens what lies in it.
+
+    Tests pass a Disk that knows what is durable, and override open_store for the tables.
+    """
+
+    def __init__(self, root: Path, disk: Disk, lock: File, *, is_new: bool) -> None:
+        """Not for use outside: open() makes one."""
+        self.root = root
+        self.wal_path = root / "member" / "wal"
+        self.snapshot_path = root / "member" / "snap"
+        self.store_path = root / "member" / "store"
+        self.is_new = is_new  # no log in it: the member is to be bootstrapped or to join
+        self._disk = disk
+        self._lock = lock
+
+    @classmethod
+    def open(cls, root: Path, *, disk: Disk | None = None) -> Self:
+        """Raises UnusableDataDir, Locked, CorruptWal (segments missing)."""
+        disk = disk or Disk()
+        try:
+            if _examine(root, disk):
+                _make_directories(root, disk)
+            path = root / "member" / "lock"
+            lock = disk.open(path) if "lock" in disk.names(root / "member") else disk.create(path)
+        except OSError as error:
+            raise _unusable(root, error) from error
+        if not lock.lock():
+            lock.close()
+            raise Locked(path)
+        try:
+            # Again, now that nobody else can change it: another node may have come and gone in between.
+            return cls(root, disk, lock, is_new=_examine(root, disk))
+        except StorageFault:
+            lock.close()
+            raise
+
+    def create_wal(self, metadata: bytes, hard_state: HardState = NO_STATE, entries: tuple[Entry, ...] = ()) -> Wal:
+        """See Wal.create. Raises WalFailed."""
+        return Wal.create(self.wal_path, metadata, hard_state, entries, disk=self._disk)
+
+    def open_wal(self) -> tuple[Wal, Replay]:
+        """See Wal.open. Raises CorruptWal, Locked, WalFailed."""
+        return Wal.open(self.wal_path, disk=self._disk)
+
+    def open_store(self, quota_bytes: int) -> LmdbStore:
+        """Only once there is a log: tables without one are refused at the next start. Raises StoreFailed."""
+        return LmdbStore.open(self.store_path, map_size_bytes=map_bytes(quota_bytes))
+
+    def check_applied(self, replay: Replay, applied_index: int) -> None:
+        """Whether log and tables belong together: the tables hold what is applied up to applied_index.
+
+        Raises CorruptWal if the log ends before that (its end was lost: no crash does that) or begins after it.
+        """
+        if applied_index > replay.last_index:
+            raise CorruptWal(
+                self.wal_path,
+                None,
+                f"the log ends with {replay.last_index}, but {applied_index} is in the tables already",
+            )
+        if replay.entries and applied_index + 1 < replay.entries[0].index:
+            raise CorruptWal(
+                self.wal_path,
+                None,
+                f"the log begins with {replay.entries[0].index}, but the tables hold only what is before {applied_index + 1}",
+            )
+
+    def close(self) -> None:
+        self._lock.close()
+
+
+def _examine(root: Path, disk: Disk) -> bool:
+    """Whether the directory is new. Raises UnusableDataDir if it cannot be ours as it is, OSError if out of reach."""
+    try:
+        names = set(disk.names(root)) - _IGNORED
+    except FileNotFoundError:
+        return True
+    if "member" not in names:
+        if names:
+            raise UnusableDataDir(
+                root, f"holds {_some(names)}, but no data of a member", "Give --data-dir an empty or a new directory."
+            )
+        return True
+    parts = set(disk.names(root / "member"))
+    if "snap" in parts and "db" in disk.names(root / "member" / "snap"):
+        raise UnusableDataDir(
+            root,
+            "was written by etcd (member/snap/db)",
+            "kvorum cannot take over etcd's files: give --data-dir an empty directory, and join as a new member.",
+        )
+    has_log = Wal.exists(root / "member" / "wal", disk)
+    if not has_log and "store" in parts:
+        raise UnusableDataDir(root, "has tables (member/store), but no log (member/wal)", _REPLACE_MEMBER)
+    if not has_log and "wal" in parts:
+        raise UnusableDataDir(root, "has a directory for the log (member/wal), but no log in it", _REPLACE_MEMBER)
+    strange = parts - {"wal", "wal.tmp", "snap", "store", "lock"}
+    if not has_log and strange:
+        raise UnusableDataDir(root, f"holds {_some(strange)} in member/, but no log (member/wal)", _EMPTY_IT)
+    return not has_log
+
+
+def _make_directories(root: Path, disk: Disk) -> None:
+    missing = [root / "member" / "snap", root / "member", root]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for path in reversed(missing):
+        disk.make_directory(path)
+        disk.sync_directory(path.parent)
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)[:3]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+def _unusable(root: Path, error: OSError) -> UnusableDataDir:
+    where = error.filename or root
+    why = f"cannot use {where}: {error.strerror or error}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return UnusableDataDir(root, why, "Make it readable and writable for the user this node runs as.")
+    if error.errno == errno.EROFS:
+        return UnusableDataDir(root, why, "Mount the volume for writing.")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UnusableDataDir(root, why, "Free space on the volume, or enlarge it.")
+    if error.errno == errno.ENOTDIR:
+        return UnusableDataDir(root, why, "Give --data-dir a directory.")
+    return UnusableDataDir(root, why, "See to the disk, then start again.")
