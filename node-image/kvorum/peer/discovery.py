@@ -46,6 +46,7 @@ class Discovery:
 
     def __init__(self, *, dial_timeout_s: float, timeout_s: float) -> None:
         self._connections = Connections(dial_timeout_s=dial_timeout_s)
+        self._dial_timeout_s = dial_timeout_s
         self._timeout_s = timeout_s
 
     def close(self) -> None:
@@ -93,9 +94,15 @@ class Discovery:
         """POST /members/promote/ID. Raises PeerRefused."""
 
         async def at(url: str) -> None:
-            _require_ok(await self._ask(url, "POST", f"/members/promote/{member_id}", b"", headers=()))
+            path = f"/members/promote/{member_id}"
+            _require_ok(await once.ask(url, "POST", path, (), b"", timeout_s=self._timeout_s))
 
-        await self._first(urls, at)
+        # On a connection of its own: after one that broke while idle nobody knows whether the leader was asked already.
+        once = Connections(dial_timeout_s=self._dial_timeout_s)
+        try:
+            await self._first(urls, at)
+        finally:
+            once.close()
 
     # One URL
 
@@ -124,11 +131,8 @@ class Discovery:
             return False
         return _require_ok(answer).body.strip() == b"true"
 
-    async def _ask(
-        self, url: str, method: str, path: str, body: bytes | None = None, headers: http1.HeaderList | None = None
-    ) -> http1.Response:
-        if headers is None:
-            headers = () if body is None else _PROTOBUF
+    async def _ask(self, url: str, method: str, path: str, body: bytes | None = None) -> http1.Response:
+        headers = () if body is None else _PROTOBUF
         return await self._connections.ask(url, method, path, headers, body, timeout_s=self._timeout_s)
 
     async def _first(self, urls: Sequence[str], ask: Callable[[str], Awaitable[T]]) -> T:

@@ -165,7 +165,7 @@ class Handlers:
         if objection is not None:
             log.warning("stream for peer %s: %s", request.headers.get(SERVER_FROM.lower()), objection)
             return refused(412, objection, *own)
-        folder, _, name = request.path.removeprefix(_STREAM).partition("/")
+        folder, _, name = request.path.removeprefix(_STREAM).rpartition("/")
         if folder not in StreamKind.__members__.values():
             return refused(404, "invalid path", *own)
         member_id = parse_hex_id(name)

@@ -44,11 +44,10 @@ class PeerListener:
         """Takes no more; streams that the transport has ended get LINGER_S to leave, all else is cut."""
         for server in self._servers:
             server.close()
-        closing = [connection.shut() for connection in self._connections]
-        if closing:
-            await asyncio.wait([asyncio.ensure_future(each) for each in closing], timeout=LINGER_S)
-        for connection in list(self._connections):
-            connection.abort()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.shut()
+        await asyncio.gather(*[connection.gone for connection in connections])
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
@@ -75,9 +74,10 @@ class _Connection(asyncio.Protocol):
         self._answering: asyncio.Task[None] | None = None
         self._stream: Outbound | None = None
         self._lingering = False
+        self._unread = False
         self._last_read = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self.gone: asyncio.Future[None] = self._loop.create_future()
 
     # What the stream's end of it needs (outbound.Carrier)
 
@@ -100,11 +100,10 @@ class _Connection(asyncio.Protocol):
         if self._socket is not None:
             self._socket.abort()
 
-    async def shut(self) -> None:
-        """Ends as soon as nothing is under way that the other side should still see."""
+    def shut(self) -> None:
+        """Ends at once, unless its last words are already on their way; those end it within LINGER_S."""
         if not self._lingering:
             self.abort()
-        await asyncio.shield(self._gone)
 
     # asyncio.Protocol
 
@@ -126,12 +125,18 @@ class _Connection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
+        self._unread = True  # whoever asks without reading the answers gets no more of them
         if self._stream is not None:
             self._stream.pause()
+        else:
+            self._choose_reading()
 
     def resume_writing(self) -> None:
+        self._unread = False
         if self._stream is not None:
             self._stream.resume()
+        else:
+            self._choose_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -142,8 +147,8 @@ class _Connection(asyncio.Protocol):
             self._answering.cancel()
         if self._stream is not None:
             self._stream.lost()
-        if not self._gone.done():
-            self._gone.set_result(None)
+        if not self.gone.done():
+            self.gone.set_result(None)
 
     # Requests
 
@@ -189,7 +194,6 @@ class _Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         assert self._request is not None
-        assert self._socket is not None
         if self._early is not None:
             self._write_answer(self._early)
             return
@@ -201,11 +205,10 @@ class _Connection(asyncio.Protocol):
         if isinstance(answer, Answer):
             self._write_answer(answer)
         else:
-            self._socket.pause_reading()  # so what is queued meanwhile stays within one read
             self._answering = self._loop.create_task(self._answer_later(answer))
+            self._choose_reading()
 
     async def _answer_later(self, answer: Awaitable[Answer]) -> None:
-        assert self._socket is not None
         try:
             self._write_answer(await answer)
         except Exception:  # noqa: BLE001 - the edge of a task: one request fails, as it would in etcd, and the port goes on
@@ -214,8 +217,16 @@ class _Connection(asyncio.Protocol):
             return
         self._answering = None
         self._last_read = self._loop.time()
-        self._socket.resume_reading()
+        self._choose_reading()
         self._advance()
+
+    def _choose_reading(self) -> None:
+        """Reads only while what it reads can be answered: so all that is queued here stays within one read."""
+        assert self._socket is not None
+        if self._answering is not None or (self._unread and not self._lingering):
+            self._socket.pause_reading()
+        elif not self._socket.is_closing():
+            self._socket.resume_reading()
 
     def _write_answer(self, answer: Answer, *, closes: bool = False) -> None:
         request = self._request

@@ -131,13 +131,13 @@ class Peer:
                 log.debug("%s stream from %s: %s", kind, self._name, why)
             except StreamRefused as refused:
                 self._urls.failed(url)
-                self._activity.failed(f"{url} refused the {kind} stream: {refused}")
+                self._activity.failed(f"{url} gives no stream: {refused}")
                 if refused.status == 410:
                     self._wiring.on_removed()
                     return
             except OSError as error:
                 self._urls.failed(url)
-                self._activity.failed(f"{kind} stream at {url}: {error or type(error).__name__}")
+                self._activity.failed(f"{url}: {error or type(error).__name__}")
             await asyncio.sleep(max(0.0, started + REDIAL_S - loop.time()))
 
     async def _read(self, kind: StreamKind, url: str) -> str:

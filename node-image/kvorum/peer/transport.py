@@ -131,9 +131,9 @@ class Transport:
 
     def remove_peer(self, member_id: int) -> None:
         """Ends all that stands between us. Its next dial is refused, by what the members then say of it."""
-        peer = self._peers.pop(member_id, None)
-        if peer is not None:
-            self._close_later(peer)
+        for part in (self._peers.pop(member_id, None), self._strangers.pop(member_id, None)):
+            if part is not None:
+                self._close_later(part)
 
     def add_stranger(self, member_id: int, urls: Sequence[str]) -> None:
         """A member that the log has not told us of yet (etcd's "remote"): it can be answered, by POST only."""

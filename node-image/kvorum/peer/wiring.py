@@ -9,6 +9,8 @@ from kvorum.peer.identity import Identity
 from kvorum.peer.streams import EntryBlocks
 from kvorum.raft.message import Message
 
+FAILURES_TOLD_MAX = 16  # different ones, until it is reached again
+
 log = logging.getLogger("kvorum.peer")
 
 
@@ -39,23 +41,22 @@ class Activity:
     def __init__(self, name: str) -> None:
         self._name = name
         self._time = asyncio.get_running_loop().time
-        self._last_failure = ""
+        self._told: set[str] = set()  # failures since the last success: dialing ten times a second, each is told once
         self.since: float | None = None
 
     def succeeded(self) -> None:
         if self.since is None:
             self.since = self._time()
-            self._last_failure = ""
+            self._told.clear()
             log.info("peer %s became active", self._name)
 
     def failed(self, what: str) -> None:
         if self.since is not None:
             log.warning("peer %s became inactive: %s", self._name, what)
-        elif what != self._last_failure:
-            # A member that is away is dialed ten times a second: each reason is logged once.
+        elif what not in self._told and len(self._told) < FAILURES_TOLD_MAX:
+            self._told.add(what)
             log.info("peer %s is not reachable: %s", self._name, what)
         self.since = None
-        self._last_failure = what
 
 
 def report_crash(task: "asyncio.Task[None]") -> None:
