@@ -208,4 +208,6 @@ class Revisions:
 
     def slice_of_rows(self, start: bytes, main: int, rows_max: int) -> list[tuple[bytes, bytes]]:
         """At most rows_max rows from row key `start` on, none above revision `main`."""
+        if main < 0:
+            return []  # asked by a client of HashKV; as a row key it would lie behind all others
         return list(islice(self.store.scan(KEY, start, first_key_of(main + 1)), rows_max))
