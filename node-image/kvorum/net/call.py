@@ -25,7 +25,7 @@ class Opening:
     One of unary, stream and refusal is set.
     """
 
-    __slots__ = ("_fields", "headers", "message_bytes_max", "path", "refusal", "stream", "timeout_s", "unary")
+    __slots__ = ("_fields", "gzip", "headers", "message_bytes_max", "path", "refusal", "stream", "timeout_s", "unary")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Opening:
         self.path = request.path
         self.headers = request.headers
         self.timeout_s = request.timeout_s
+        self.gzip = request.gzip
         self.unary = unary
         self.stream = stream
         self.refusal = refusal
@@ -79,7 +80,7 @@ class Routes:
 
     def _unknown(self, path: str) -> Status:
         service, slash, method = path.removeprefix("/").rpartition("/")
-        if not slash:
+        if not slash or not path.startswith("/"):
             return Status(Code.UNIMPLEMENTED, f'malformed method name: "{path}"')
         if "/" + service in self._services:
             return Status(Code.UNIMPLEMENTED, f"unknown method {method} for service {service}")
@@ -207,7 +208,7 @@ class Call(http2.Stream):
         if self._called:
             return  # the client has only now finished, or says more than a unary call has to say
         if self._reader is None:
-            self._reader = MessageReader(self.request.message_bytes_max)
+            self._reader = MessageReader(self.request.message_bytes_max, gzip=self.request.gzip)
         try:
             messages = self._reader.feed(data, at, stop)
         except BadMessage as bad:
@@ -233,7 +234,7 @@ class Call(http2.Stream):
             self.on_message(message)
         if self.half_closed:
             if self._held_bytes:
-                self._refuse(grpc.CUT_SHORT)
+                self._refuse(grpc.STREAM_CUT_SHORT)
             elif self.on_end is not None:
                 self.on_end()
 

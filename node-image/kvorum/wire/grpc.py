@@ -5,6 +5,7 @@ Knows no service, no socket and no stream state. Texts and codes are grpc-go's, 
 """
 
 import re
+import zlib
 from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
@@ -44,15 +45,27 @@ class Status(NamedTuple):
 
 
 class Request:
-    """What one block of headers asks for. refusal: what to answer if this cannot be a call."""
+    """What one block of headers asks for.
 
-    __slots__ = ("headers", "path", "refusal", "timeout_s")
+    refusal: what to answer if this cannot be a call. gzip: messages may be compressed so.
+    """
 
-    def __init__(self, headers: list[Header], path: str, timeout_s: float | None, refusal: Status | None) -> None:
+    __slots__ = ("gzip", "headers", "path", "refusal", "timeout_s")
+
+    def __init__(
+        self,
+        headers: list[Header],
+        path: str,
+        timeout_s: float | None = None,
+        refusal: Status | None = None,
+        *,
+        gzip: bool = False,
+    ) -> None:
         self.headers = headers
         self.path = path
         self.timeout_s = timeout_s
         self.refusal = refusal
+        self.gzip = gzip
 
 
 def read_request(headers: list[Header]) -> Request:
@@ -61,11 +74,11 @@ def read_request(headers: list[Header]) -> Request:
     path = fields[b":path"].decode("utf-8", "replace")
     content_type = fields.get(b"content-type", b"")
     if not _is_grpc(content_type):
-        text = f'invalid gRPC request content-type "{content_type.decode("utf-8", "replace")}"'
-        return Request(headers, path, None, Status(Code.INTERNAL, text, http=415))
+        text = f"invalid gRPC request content-type {_quoted(content_type)}"
+        return Request(headers, path, None, Status(Code.INVALID_ARGUMENT, text, http=415))
     method = fields[b":method"]
     if method != b"POST":
-        text = f'Received a HEADERS frame with :method "{method.decode("utf-8", "replace")}" which should be POST'
+        text = f"Received a HEADERS frame with :method {_quoted(method)} which should be POST"
         return Request(headers, path, None, Status(Code.INTERNAL, text, http=405))
     timeout = fields.get(b"grpc-timeout")
     timeout_s = None
@@ -74,27 +87,39 @@ def read_request(headers: list[Header]) -> Request:
             timeout_s = read_timeout(timeout)
         except ValueError as error:
             return Request(headers, path, None, Status(Code.INTERNAL, f"malformed grpc-timeout: {error}", http=400))
-    encoding = fields.get(b"grpc-encoding", b"identity")
-    if encoding not in (b"identity", b""):
-        text = f'grpc: Decompressor is not installed for grpc-encoding "{encoding.decode("utf-8", "replace")}"'
-        return Request(headers, path, timeout_s, Status(Code.UNIMPLEMENTED, text))
-    return Request(headers, path, timeout_s, None)
+        if not timeout_s:
+            return Request(headers, path, timeout_s, Status(Code.DEADLINE_EXCEEDED, "context deadline exceeded"))
+    encoding = fields.get(b"grpc-encoding", b"")
+    if encoding in (b"", b"identity"):
+        return Request(headers, path, timeout_s)
+    if encoding == b"gzip":  # as etcd takes it; answers are never compressed, which every client must take
+        return Request(headers, path, timeout_s, gzip=True)
+    text = f"grpc: Decompressor is not installed for grpc-encoding {_quoted(encoding)}"
+    return Request(headers, path, timeout_s, Status(Code.UNIMPLEMENTED, text))
 
 
 def _is_grpc(content_type: bytes) -> bool:
     return content_type[:16] == b"application/grpc" and content_type[16:17] in (b"", b"+", b";")
 
 
-_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
-_UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_UNIT_S: Final = {72: 3600.0, 77: 60.0, 83: 1.0, 109: 1e-3, 117: 1e-6, 110: 1e-9}  # H M S m u n
 
 
 def read_timeout(value: bytes) -> float:
-    """grpc-timeout in seconds. Raises ValueError."""
-    match = _TIMEOUT.fullmatch(value)
-    if match is None:
-        raise ValueError(f'transport: timeout "{value.decode("utf-8", "replace")}" is not 1 to 8 digits and a unit')
-    return int(match[1]) * _UNIT_S[match[2]]
+    """grpc-timeout in seconds. Raises ValueError with grpc-go's text."""
+    if not 2 <= len(value) <= 9:
+        raise ValueError(f"transport: timeout string is too {'short' if len(value) < 2 else 'long'}: {_quoted(value)}")
+    unit_s = _UNIT_S.get(value[-1])
+    if unit_s is None:
+        raise ValueError(f"transport: timeout unit is not recognized: {_quoted(value)}")
+    digits = value[:-1]
+    if not digits.isdigit():
+        raise ValueError(f"strconv.ParseUint: parsing {_quoted(digits)}: invalid syntax")
+    return int(digits) * unit_s
+
+
+def _quoted(value: bytes) -> str:
+    return f'"{value.decode("utf-8", "replace")}"'
 
 
 # Messages
@@ -104,14 +129,15 @@ def too_large(size: int, size_max: int) -> Status:
     return Status(Code.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({size} vs. {size_max})")
 
 
-def compressed(flag: int) -> Status:
+def _compressed(flag: int) -> Status:
     if flag == 1:
         return Status(Code.INTERNAL, "grpc: compressed flag set with identity or empty encoding")
     return Status(Code.INTERNAL, f"grpc: received unexpected payload format {flag}")
 
 
-CUT_SHORT: Final = Status(Code.INTERNAL, "unexpected EOF")
 NO_MESSAGE: Final = Status(Code.UNKNOWN, "EOF")
+CUT_SHORT: Final = Status(Code.UNKNOWN, "unexpected EOF")
+STREAM_CUT_SHORT: Final = Status(Code.INTERNAL, "unexpected EOF")
 _MESSAGE_HEAD: Final = Struct(">BI")
 
 
@@ -126,10 +152,11 @@ class BadMessage(Exception):
 class MessageReader:
     """Messages out of a call's DATA, however it is cut. Holds no more than one message and what came with its end."""
 
-    __slots__ = ("_bytes_max", "_needed", "_partial")
+    __slots__ = ("_bytes_max", "_gzip", "_needed", "_partial")
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, *, gzip: bool = False) -> None:
         self._bytes_max = bytes_max
+        self._gzip = gzip
         self._partial = bytearray()
         self._needed = MESSAGE_HEAD_BYTES  # bytes of _partial with which there is something new to do
 
@@ -148,17 +175,35 @@ class MessageReader:
             flag, length = _MESSAGE_HEAD.unpack_from(partial, start)
             if length > self._bytes_max:
                 raise BadMessage(too_large(length, self._bytes_max))
-            if flag:
-                raise BadMessage(compressed(flag))
+            if flag and not (flag == 1 and self._gzip):
+                raise BadMessage(_compressed(flag))
             self._needed = MESSAGE_HEAD_BYTES + length
             if end - start < self._needed:
                 break
             with memoryview(partial) as view:
-                messages.append(bytes(view[start + MESSAGE_HEAD_BYTES : start + self._needed]))
+                message = bytes(view[start + MESSAGE_HEAD_BYTES : start + self._needed])
+            messages.append(_decompress(message, self._bytes_max) if flag else message)
             start += self._needed
             self._needed = MESSAGE_HEAD_BYTES
         del partial[:start]
         return messages
+
+
+def _decompress(message: bytes, bytes_max: int) -> bytes:
+    """Raises BadMessage. Never makes more than bytes_max, whatever a small message claims to become."""
+    decompressor = zlib.decompressobj(wbits=31)  # gzip's format
+    try:
+        plain = decompressor.decompress(message, bytes_max + 1)
+    except zlib.error as error:
+        text = f"grpc: failed to decompress the received message: {error}"
+        raise BadMessage(Status(Code.INTERNAL, text)) from None
+    if len(plain) > bytes_max:
+        text = f"grpc: received message after decompression larger than max {bytes_max}"
+        raise BadMessage(Status(Code.RESOURCE_EXHAUSTED, text))
+    if not decompressor.eof:
+        text = "grpc: failed to decompress the received message: unexpected EOF"
+        raise BadMessage(Status(Code.INTERNAL, text))
+    return plain
 
 
 def message_head(size: int) -> bytes:

@@ -436,7 +436,10 @@ class Connection(Generic[R]):
         at, stop = _without_padding(flags, data, at, stop)
         stream = self.streams.get(stream_id)
         if stream is None:
+            known = stream_id in self._resets
             self._on_no_stream(stream_id, ended=bool(flags & END_STREAM))
+            if not known and stream_id <= self._last_id_taken:
+                self._refuse(stream_id, STREAM_CLOSED, END_STREAM)
             return
         stream.receive_window -= length
         if stream.receive_window < STREAM_WINDOW // 2 or stream.half_closed:
@@ -550,7 +553,7 @@ class Connection(Generic[R]):
             stream.received(b"", 0, 0)
 
     def _on_no_stream(self, stream_id: int, *, ended: bool) -> None:
-        """A frame on a stream that is over, often by our own reset: ignored, within patience. Idle ones are a fault."""
+        """DATA or RST_STREAM on a stream that is over: ignored, within patience. Idle ones are a fault."""
         if stream_id > self._last_id or not stream_id & 1:
             raise ConnectionFault(PROTOCOL_ERROR, f"a frame on stream {stream_id}, which was never opened")
         if ended:
@@ -819,6 +822,7 @@ _USUAL: Final = frozenset(
     b" hasleader client-api-version content-length grpc-trace-bin traceparent".split()
 )
 _FORBIDDEN: Final = frozenset(b"connection keep-alive proxy-connection transfer-encoding upgrade".split())
+_CONTROL: Final = bytes(code for code in (*range(32), 127) if code != 9)  # more than the RFC forbids, as Go does
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 
 
@@ -844,6 +848,6 @@ def check_request(headers: list[Header]) -> dict[bytes, bytes]:
     if fields.get(b"te", b"trailers") != b"trailers":
         raise MalformedRequest("te is not trailers")
     values = b",".join([value for _, value in headers])
-    if len(values.translate(None, b"\0\r\n")) != len(values):
+    if len(values.translate(None, _CONTROL)) != len(values):
         raise MalformedRequest("a control character in a value")
     return fields
