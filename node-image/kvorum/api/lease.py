@@ -1,0 +1,143 @@
+"""etcdserverpb.Lease. Granting and revoking go through the log; how long a lease still lives only the leader knows."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError
+
+from kvorum.api.kv import bad_request, fail
+from kvorum.etcdpb import rpc_pb2 as rpc
+from kvorum.net.call import Call
+from kvorum.server.answer import Answer
+from kvorum.server.header import varint
+from kvorum.server.peers import PeerRefused
+from kvorum.server.server import Server
+from kvorum.state import checks, refusal
+
+LEASE_GRANT, LEASE_REVOKE = b"\x42", b"\x4a"
+FORWARD_RETRY_S = 0.05  # etcd's: while a leader is being elected, or has not applied its first entry
+
+Answered = TypeVar("Answered")
+
+
+def grant(server: Server, call: Call) -> None:
+    try:
+        request = rpc.LeaseGrantRequest.FromString(call.body)
+    except DecodeError as error:
+        bad_request(call, error)
+        return
+    refused = server.refuses_for_space(request) or checks.lease_grant(request)
+    if refused is not None:
+        fail(call, refused)
+        return
+    if not request.ID:
+        request.ID = server.ids.next() & (1 << 63) - 1
+    body = request.SerializeToString()
+    server.propose(LEASE_GRANT + varint(len(body)) + body, call)
+
+
+def revoke(server: Server, call: Call) -> None:
+    server.propose(LEASE_REVOKE + varint(len(call.body)) + call.body, call)
+
+
+def leases(server: Server, call: Call) -> None:
+    server.read(_answer_leases, call)
+
+
+def _answer_leases(server: Server, call: Answer) -> None:
+    response = rpc.LeaseLeasesResponse(leases=[rpc.LeaseStatus(ID=lease.id) for lease in server.machine.leases])
+    call.reply(server.header.encode(server.machine.revision) + response.SerializeToString())
+
+
+def time_to_live(server: Server, call: Call) -> None:
+    try:
+        request = rpc.LeaseTimeToLiveRequest.FromString(call.body)
+    except DecodeError as error:
+        bad_request(call, error)
+        return
+    server.spawn(_time_to_live(server, call, request), call)
+
+
+async def _time_to_live(server: Server, call: Call, request: rpc.LeaseTimeToLiveRequest) -> None:
+    response = await until_leader(server, lambda: _life(server, request))
+    if response is None:
+        fail(call, refusal.TIMEOUT)
+    else:
+        call.reply(server.header.encode(server.machine.revision) + response.SerializeToString())
+
+
+async def _life(server: Server, request: rpc.LeaseTimeToLiveRequest) -> rpc.LeaseTimeToLiveResponse | None:
+    if server.lessor.is_primary:
+        return life_here(server, request)
+    leader = server.machine.membership.find(server.raft.leader)
+    if leader is None or leader.id == server.member_id:
+        return None
+    try:
+        life = await server.peers.lease_life(leader.peer_urls, request.ID, keys=request.keys)
+    except PeerRefused as error:
+        return rpc.LeaseTimeToLiveResponse(ID=request.ID, TTL=-1) if error.not_found else None
+    return rpc.LeaseTimeToLiveResponse(ID=request.ID, TTL=life.ttl_s, grantedTTL=life.granted_s, keys=life.keys)
+
+
+def life_here(server: Server, request: rpc.LeaseTimeToLiveRequest) -> rpc.LeaseTimeToLiveResponse:
+    """On the leader. TTL -1: no such lease."""
+    lease = server.machine.leases.find(request.ID)
+    if lease is None:
+        return rpc.LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)
+    response = rpc.LeaseTimeToLiveResponse(ID=lease.id, TTL=server.lessor.remaining_s(lease.id), grantedTTL=lease.ttl_s)
+    if request.keys:
+        response.keys.extend(lease.sorted_keys())
+    return response
+
+
+def keep_alive(server: Server, call: Call) -> None:
+    """A stream: each message renews a lease and is answered with its TTL, 0 where there is none."""
+    renewals: asyncio.Queue[bytes | None] = asyncio.Queue()
+    call.on_message = renewals.put_nowait
+    call.on_end = lambda: renewals.put_nowait(None)
+    call.on_close = lambda: renewals.put_nowait(None)
+    server.spawn(_keep_alive(server, call, renewals), call)
+
+
+async def _keep_alive(server: Server, call: Call, renewals: "asyncio.Queue[bytes | None]") -> None:
+    while (message := await renewals.get()) is not None and not call.cancelled:
+        try:
+            request = rpc.LeaseKeepAliveRequest.FromString(message)
+        except DecodeError as error:
+            bad_request(call, error)
+            return
+        ttl_s = await until_leader(server, lambda request=request: _renew(server, request.ID))  # type: ignore[misc]
+        if ttl_s is None:
+            fail(call, refusal.TIMEOUT)
+            return
+        response = rpc.LeaseKeepAliveResponse(ID=request.ID, TTL=ttl_s)
+        call.push(server.header.encode(server.machine.revision) + response.SerializeToString())
+    if not call.cancelled:
+        call.finish()
+
+
+async def _renew(server: Server, lease_id: int) -> int | None:
+    if server.lessor.is_primary:
+        return server.lessor.renew(lease_id)
+    leader = server.machine.membership.find(server.raft.leader)
+    if leader is None or leader.id == server.member_id:
+        return None
+    try:
+        return await server.peers.renew_lease(leader.peer_urls, lease_id)
+    except PeerRefused as error:
+        return 0 if error.not_found else None
+
+
+async def until_leader(server: Server, ask: Callable[[], Coroutine[Any, Any, Answered | None]]) -> Answered | None:
+    """Asks until there is an answer or the request timeout has passed: a leader may be on its way."""
+    deadline = server.loop.time() + server.settings.request_timeout_ms / 1000
+    while server.loop.time() < deadline:
+        try:
+            answer = await ask()
+        except (OSError, TimeoutError):
+            answer = None
+        if answer is not None:
+            return answer
+        await asyncio.sleep(FORWARD_RETRY_S)
+    return None

@@ -1,0 +1,80 @@
+"""etcdserverpb.Maintenance: what a member says of itself, hashes, alarms, defragmentation, handing leadership over."""
+
+from google.protobuf.message import DecodeError
+
+from kvorum.api.kv import bad_request, fail
+from kvorum.etcdpb import rpc_pb2 as rpc
+from kvorum.net.call import Call
+from kvorum.raft.message import NONE
+from kvorum.server import reconfiguration
+from kvorum.server.header import varint
+from kvorum.server.server import Server
+from kvorum.state import refusal
+from kvorum.state.refusal import Refusal
+
+ALARM = b"\x52"
+
+
+def status(server: Server, call: Call) -> None:
+    """Never waits: it is asked of members that are ill."""
+    store, raft = server.store, server.raft
+    response = rpc.StatusResponse(
+        version=server.settings.claimed_version,
+        dbSize=store.size_bytes,
+        dbSizeInUse=store.size_in_use_bytes,
+        leader=raft.leader,
+        raftIndex=raft.log.committed,
+        raftTerm=raft.term,
+        raftAppliedIndex=server.machine.applied_index,
+        errors=_errors(server),
+        isLearner=server.is_learner,
+    )
+    call.reply(server.header.encode(server.machine.revision) + response.SerializeToString())
+
+
+def _errors(server: Server) -> list[str]:
+    """What is wrong, in etcd's words: no leader, and each active alarm."""
+    errors = [refusal.NO_LEADER.text] if server.raft.leader == NONE else []
+    return [*errors, *(str(member).replace("\n", " ") for member in server.machine.alarms.active())]
+
+
+def hash_kv(server: Server, call: Call) -> None:
+    try:
+        request = rpc.HashKVRequest.FromString(call.body)
+    except DecodeError as error:
+        bad_request(call, error)
+        return
+    server.spawn(_hash_kv(server, call, request.revision), call)
+
+
+async def _hash_kv(server: Server, call: Call, revision: int) -> None:
+    answer = await server.hash_kv(revision)
+    if isinstance(answer, Refusal):
+        fail(call, answer)
+        return
+    response = rpc.HashKVResponse(
+        hash=answer.hash, compact_revision=answer.compact_revision, hash_revision=answer.revision
+    )
+    call.reply(server.header.encode(server.machine.revision) + response.SerializeToString())
+
+
+def alarm(server: Server, call: Call) -> None:
+    server.propose(ALARM + varint(len(call.body)) + call.body, call)
+
+
+def defragment(server: Server, call: Call) -> None:
+    server.spawn(_defragment(server, call), call)
+
+
+async def _defragment(server: Server, call: Call) -> None:
+    await server.defragment()
+    call.reply(server.header.encode(0))
+
+
+def move_leader(server: Server, call: Call) -> None:
+    try:
+        request = rpc.MoveLeaderRequest.FromString(call.body)
+    except DecodeError as error:
+        bad_request(call, error)
+        return
+    reconfiguration.move_leader(server, request.targetID, call)

@@ -1,0 +1,107 @@
+"""/metrics in Prometheus' text format, under etcd's names. Figures are read when asked for, so that no request pays."""
+
+import os
+import resource
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from kvorum import __version__
+from kvorum.raft.message import NONE
+from kvorum.server.histogram import BOUNDS_S
+from kvorum.server.server import Server
+from kvorum.state.revisions import FROM_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvorum.api.http import Endpoints
+
+STARTED = time.time()
+
+
+class MemberCollector(Collector):
+    """One member's figures at this moment."""
+
+    def __init__(self, server: Server, endpoints: "Endpoints") -> None:
+        self._server = server
+        self._endpoints = endpoints
+
+    def collect(self) -> "Iterator[Metric]":
+        server = self._server
+        raft, machine = server.raft, server.machine
+        gauges = {
+            "etcd_server_has_leader": raft.leader != NONE,
+            "etcd_server_is_leader": server.is_leader,
+            "etcd_server_is_learner": server.is_learner,
+            "etcd_server_proposals_committed_total": raft.log.committed,
+            "etcd_server_proposals_applied_total": machine.applied_index,
+            "etcd_server_proposals_pending": server.waiting_count,
+            "etcd_server_quota_backend_bytes": server.settings.quota_bytes,
+            "etcd_mvcc_db_total_size_in_bytes": server.store.size_bytes,
+            "etcd_mvcc_db_total_size_in_use_in_bytes": server.store.size_in_use_bytes,
+            "etcd_debugging_mvcc_current_revision": machine.revision,
+            "etcd_debugging_mvcc_compact_revision": machine.compact_revision,
+            "etcd_debugging_mvcc_keys_total": machine.revisions.count_in(b"\x00", FROM_KEY, machine.revision),
+            "etcd_debugging_mvcc_watcher_total": server.watches.watchers_count,
+            "etcd_debugging_mvcc_slow_watcher_total": server.watches.slow_count,
+        }
+        counters = {
+            "etcd_server_leader_changes_seen": server.leader_changes,
+            "etcd_server_proposals_failed": server.proposals_failed,
+            "etcd_server_slow_read_indexes": server.slow_reads,
+            "etcd_server_health_success": self._endpoints.health_successes,
+            "etcd_server_health_failures": self._endpoints.health_failures,
+            "etcd_debugging_mvcc_events": server.watches.events_count,
+            "etcd_debugging_server_lease_expired": server.lessor.expired_count,
+        }
+        for name, value in gauges.items():
+            yield GaugeMetricFamily(name, "", value=float(value))
+        for name, value in counters.items():
+            yield CounterMetricFamily(name, "", value=float(value))
+        yield _labelled("etcd_server_id", "server_id", f"{server.member_id:x}")
+        yield _labelled("etcd_server_version", "server_version", server.settings.claimed_version)
+        yield _labelled("etcd_cluster_version", "cluster_version", machine.membership.cluster_version or "not_decided")
+        yield _labelled("kvorum_version", "version", __version__)
+        yield _fsync(server)
+        yield from _process()
+
+
+def _labelled(name: str, label: str, value: str) -> Metric:
+    family = GaugeMetricFamily(name, "", labels=[label])
+    family.add_metric([value], 1)
+    return family
+
+
+def _fsync(server: Server) -> Metric:
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), server.sync_seconds.counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    family = HistogramMetricFamily("etcd_disk_wal_fsync_duration_seconds", "")
+    family.add_metric([], buckets, server.sync_seconds.sum_s)
+    return family
+
+
+def _process() -> "Iterator[Metric]":
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    with open("/proc/self/statm") as statm:
+        resident_pages = int(statm.read().split()[1])
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield GaugeMetricFamily("process_resident_memory_bytes", "", value=resident_pages * resource.getpagesize())
+    yield CounterMetricFamily("process_cpu_seconds", "", value=usage.ru_utime + usage.ru_stime)
+    yield GaugeMetricFamily("process_start_time_seconds", "", value=STARTED)
+    yield GaugeMetricFamily("process_open_fds", "", value=len(os.listdir("/proc/self/fd")))
+    yield GaugeMetricFamily("process_max_fds", "", value=soft)
+
+
+def render(server: Server, endpoints: "Endpoints") -> tuple[str, bytes]:
+    """Content type and body."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(MemberCollector(server, endpoints))
+    return CONTENT_TYPE_LATEST, generate_latest(registry)

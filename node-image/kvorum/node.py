@@ -1,0 +1,407 @@
+"""One node from its settings to a running member: what lies on the disk, who it is, its ports, and the way back down.
+
+Three beginnings: a data directory with a log is a member that restarts; an empty one either bootstraps a new cluster
+together with the others it names, or joins one that exists and lists it already (MemberAdd).
+"""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kvorum.api import http, routes
+from kvorum.config import Config, check_bootstrap
+from kvorum.etcdpb.raft_pb2 import WalMetadata
+from kvorum.flags import Url
+from kvorum.net.call import Routes
+from kvorum.net.listener import CannotListen, Listener
+from kvorum.peer.discovery import Discovery
+from kvorum.peer.handlers import Handlers
+from kvorum.peer.identity import Identity
+from kvorum.peer.listener import PeerListener
+from kvorum.peer.transport import Transport
+from kvorum.raft.core import Config as RaftConfig
+from kvorum.raft.core import RawNode
+from kvorum.raft.log import MemoryStorage
+from kvorum.raft.message import NONE, HardState, Message
+from kvorum.server import cluster_version, joining, reconfiguration
+from kvorum.server.answer import Done
+from kvorum.server.asked import AskedByPeers
+from kvorum.server.joining import JoinRefused
+from kvorum.server.peers import LeaseLife
+from kvorum.server.server import Server
+from kvorum.server.settings import Settings
+from kvorum.state import membership, v2_request
+from kvorum.state.machine import Machine
+from kvorum.storage.data_dir import DataDir
+from kvorum.storage.entry_codec import encode_metadata
+from kvorum.storage.fault import StorageFault
+from kvorum.storage.wal import Wal
+from kvorum.wire.http2 import Limits
+
+log = logging.getLogger(__name__)
+
+HTTP_BODY_BYTES_MAX = 64 << 10
+MESSAGE_BYTES_SPARE = 512 << 10  # etcd's: the gRPC layer takes this much more than the server will
+DRAIN_S = 1.0  # for calls that are under way when the node stops
+PUBLISH_RETRY_S = 0.5
+PEER_ANSWER_S = 5.0
+NEVER_S = float("inf")
+
+
+class StartRefused(Exception):
+    """The node cannot start as it is told to. lines: what was seen, then the way out."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a member starts from. committed entries behind the store's applied index are applied again."""
+
+    member_id: int
+    cluster_id: int
+    wal: Wal
+    raft_log: MemoryStorage
+    last_applied: int
+
+
+class PeerSide:
+    """The transport and the questions behind one name (server.peers.Peers)."""
+
+    def __init__(self, transport: Transport, discovery: Discovery) -> None:
+        self.send = transport.send
+        self.add_peer = transport.add_peer
+        self.remove_peer = transport.remove_peer
+        self.active_since = transport.active_since
+        self._discovery = discovery
+
+    async def version(self, urls: Sequence[str]) -> str | None:
+        return (await self._discovery.versions(urls)).server
+
+    async def renew_lease(self, urls: Sequence[str], lease_id: int) -> int:
+        return await self._discovery.renew_lease(urls, lease_id)
+
+    async def lease_life(self, urls: Sequence[str], lease_id: int, *, keys: bool) -> LeaseLife:
+        return await self._discovery.lease_life(urls, lease_id, keys=keys)
+
+    async def promote(self, urls: Sequence[str], member_id: int) -> None:
+        await self._discovery.promote(urls, member_id)
+
+
+class Node:
+    """A running node. Made by start()."""
+
+    def __init__(self, config: Config, data_dir: DataDir, discovery: Discovery) -> None:
+        self._config = config
+        self._data_dir = data_dir
+        self._discovery = discovery
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listeners: list[Listener] = []
+        self._known_members: Mapping[int, tuple[str, ...]] = {}  # of a cluster that is joined, before the log tells
+        self.server: Server
+        self._transport: Transport
+        self._peer_listener: PeerListener
+
+    @classmethod
+    async def start(cls, config: Config) -> "Node":
+        """Raises StartRefused, or ConfigError for an initial cluster that cannot be."""
+        discovery = Discovery(dial_timeout_s=1.0 + config.election_timeout_ms / 1000, timeout_s=PEER_ANSWER_S)
+        try:
+            data_dir = DataDir.open(config.data_dir)
+            node = cls(config, data_dir, discovery)
+            beginning = await node._begin()
+            await node._run(beginning)
+        except (StorageFault, CannotListen, JoinRefused) as error:
+            raise StartRefused(*str(error).replace("\n  ", "\n").split("\n")) from error
+        return node
+
+    # -- who we are ----------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> Beginning:
+        if not self._data_dir.is_new:
+            return self._restart()
+        cluster = check_bootstrap(self._config, _resolve)
+        if self._config.initial_cluster_state == "existing":
+            return await self._join(cluster)
+        return await self._bootstrap(cluster)
+
+    def _restart(self) -> Beginning:
+        wal, replay = self._data_dir.open_wal()
+        if replay.set_aside is not None:
+            log.warning("the log's last record was torn by a crash and cut off", extra={"copy": str(replay.set_aside)})
+        metadata = WalMetadata.FromString(replay.metadata)
+        raft_log = MemoryStorage(hard_state=replay.hard_state, entries=replay.entries)
+        return Beginning(metadata.NodeID, metadata.ClusterID, wal, raft_log, replay.last_index)
+
+    async def _bootstrap(self, cluster: Mapping[str, tuple[str, ...]]) -> Beginning:
+        members = membership.bootstrap_members(cluster.items(), self._config.initial_cluster_token)
+        own = next(member for member in members if member.name == self._config.name)
+        await self._refuse_second_birth(own.id, cluster)
+        cluster_id = membership.cluster_id(member.id for member in members)
+        entries = membership.bootstrap_entries(members)
+        hard_state = HardState(term=1, vote=NONE, commit=len(entries))
+        wal = self._data_dir.create_wal(encode_metadata(own.id, cluster_id), hard_state, tuple(entries))
+        return Beginning(own.id, cluster_id, wal, MemoryStorage(hard_state=hard_state, entries=entries), 0)
+
+    async def _refuse_second_birth(self, own_id: int, cluster: Mapping[str, tuple[str, ...]]) -> None:
+        """A member that has served and lost its data may have forgotten votes: it must not bootstrap itself again."""
+        others = [url for name, urls in cluster.items() if name != self._config.name for url in urls]
+        for seen in await asyncio.gather(*(self._cluster_at(url) for url in others)):
+            for member in seen.members if seen is not None else ():
+                if member.id == own_id and member.client_urls:
+                    raise JoinRefused(
+                        f"member {own_id:x} has already been bootstrapped, but {self._config.data_dir} is empty\n"
+                        "  It may have voted and forgotten it. Bring its data back, "
+                        "or remove the member from the cluster and add it again as a new one."
+                    )
+
+    async def _cluster_at(self, url: str) -> Any:
+        try:
+            return await asyncio.wait_for(self._discovery.cluster([url]), 1.0)
+        except (OSError, TimeoutError):
+            return None
+
+    async def _join(self, cluster: Mapping[str, tuple[str, ...]]) -> Beginning:
+        others = sorted(url for name, urls in cluster.items() if name != self._config.name for url in urls)
+        seen = None
+        for url in others:
+            seen = await self._cluster_at(url)
+            if seen is not None:
+                break
+        if seen is None:
+            raise JoinRefused(
+                "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs\n"
+                f"  Asked {', '.join(others) or 'nobody'}. At least one member must run; check --initial-cluster."
+            )
+        own_id = joining.identify(cluster, self._config.name, seen.members)
+        await self._check_versions(seen.members, own_id)
+        wal = self._data_dir.create_wal(encode_metadata(own_id, seen.cluster_id))
+        self._known_members = {member.id: member.peer_urls for member in seen.members}
+        return Beginning(own_id, seen.cluster_id, wal, MemoryStorage(), 0)
+
+    async def _check_versions(self, members: Sequence[Any], own_id: int) -> None:
+        for member in members:
+            if member.id == own_id:
+                continue
+            try:
+                versions = await asyncio.wait_for(self._discovery.versions(member.peer_urls), 1.0)
+            except (OSError, TimeoutError):
+                continue
+            joining.require_compatible(versions.cluster, self._config.claim_etcd_version)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    async def _run(self, beginning: Beginning) -> None:
+        config, loop = self._config, asyncio.get_running_loop()
+        settings = Settings(
+            heartbeat_ms=config.heartbeat_interval_ms,
+            election_ms=config.election_timeout_ms,
+            quota_bytes=config.quota_backend_bytes,
+            request_bytes_max=config.max_request_bytes,
+            txn_ops_max=config.max_txn_ops,
+            strict_reconfig_check=config.strict_reconfig_check,
+            election_tick_advance=config.initial_election_tick_advance,
+            commit_interval_ms=config.backend_batch_interval_ms,
+            commit_rows_max=config.backend_batch_limit,
+            progress_notify_ms=config.watch_progress_notify_interval_ms,
+            auto_compaction_period_ms=config.auto_compaction_period_ms,
+            auto_compaction_revisions=config.auto_compaction_revisions,
+            claimed_version=config.claim_etcd_version,
+        )
+        store = self._data_dir.open_store(max(0, config.quota_backend_bytes))
+        machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=config.quota_backend_bytes)
+        machine.load()
+        raft = _raft(config, beginning, machine)
+        identity = Identity(
+            beginning.member_id, beginning.cluster_id, config.initial_advertise_peer_urls, config.claim_etcd_version
+        )
+        self._transport = Transport(
+            identity,
+            election_timeout_s=config.election_timeout_ms / 1000,
+            on_messages=self._step,
+            on_unreachable=raft.report_unreachable,
+            on_removed=lambda: log.error("another member says that this one was removed from the cluster"),
+            on_snapshot=raft.report_snapshot,
+        )
+        self.server = server = Server(
+            member_id=beginning.member_id,
+            cluster_id=beginning.cluster_id,
+            cluster_token=config.initial_cluster_token,
+            settings=settings,
+            raft=raft,
+            wal=beginning.wal,
+            store=store,
+            machine=machine,
+            peers=PeerSide(self._transport, self._discovery),
+            loop=loop,
+            on_fatal=_fatal,
+        )
+        for member in machine.membership.members:
+            self._transport.add_peer(member.id, member.peer_urls)
+        for member_id, urls in self._known_members.items():
+            self._transport.add_stranger(member_id, urls)
+        handlers = Handlers(self._transport, AskedByPeers(server))
+        self._peer_listener = PeerListener(self._transport, handlers)
+        for url in config.listen_peer_urls:
+            await self._listen_peers(url)
+        await self._listen_clients()
+        server.start()
+        self._spawn(cluster_version.monitor(server))
+        self._spawn(self._publish())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(_require_no_error)
+        self._tasks.append(task)
+
+    def _step(self, messages: list[Message]) -> None:
+        self.server.step(messages)
+
+    async def _listen_peers(self, url: Url) -> None:
+        try:
+            await self._peer_listener.listen(url.host, url.port)
+        except OSError as error:
+            raise CannotListen(
+                f"--listen-peer-urls: cannot listen on {url}: {error.strerror or error}\n"
+                "  Stop whoever has the port (ss -ltnp), or give --listen-peer-urls another."
+            ) from error
+
+    async def _listen_clients(self) -> None:
+        config, server = self._config, self.server
+        table = Routes(
+            unary=routes.unary(server),
+            streams=routes.streams(server),
+            message_bytes_max=config.max_request_bytes + MESSAGE_BYTES_SPARE,
+        )
+        endpoints = http.Endpoints(server, self._describe)
+        limits = Limits(
+            streams_max=config.max_concurrent_streams,
+            ping_interval_min_s=config.grpc_keepalive_min_time_ms / 1000,
+            silence_s=config.grpc_keepalive_interval_ms / 1000 or NEVER_S,
+            answer_s=config.grpc_keepalive_timeout_ms / 1000,
+        )
+        ports: tuple[tuple[Routes | None, tuple[Url, ...], str], ...] = (
+            (table, config.listen_client_urls, "--listen-client-urls"),
+            (None, config.listen_metrics_urls, "--listen-metrics-urls"),
+        )
+        for grpc, urls, flag in ports:
+            listener = Listener(
+                grpc, endpoints.handle, limits=limits, http_body_bytes_max=HTTP_BODY_BYTES_MAX, log=log, flag=flag
+            )
+            self._listeners.append(listener)
+            for url in urls:
+                await listener.listen(str(url))
+
+    def _describe(self) -> dict[str, object]:
+        return {
+            "name": self._config.name,
+            "memberID": f"{self.server.member_id:x}",
+            "clusterID": f"{self.server.cluster_id:x}",
+            "claimedVersion": self._config.claim_etcd_version,
+        }
+
+    async def _publish(self) -> None:
+        """Tells the cluster our name and client URLs; once that is applied here, this member is ready for clients."""
+        server, config = self.server, self._config
+        while True:
+            if await self._published():
+                break
+            await asyncio.sleep(PUBLISH_RETRY_S)
+        log.info(
+            "ready to serve client requests",
+            extra={
+                "member-name": config.name,
+                "member-id": f"{server.member_id:x}",
+                "cluster-id": f"{server.cluster_id:x}",
+            },
+        )
+        _notify_systemd()
+
+    async def _published(self) -> bool:
+        server, config = self.server, self._config
+        applied: asyncio.Future[bool] = server.loop.create_future()
+        request_id = server.ids.next()
+        client_urls = list(config.advertise_client_urls)
+        entry = v2_request.publish_request(server.member_id, config.name, client_urls, request_id)
+        server.propose_entry(request_id, entry, Done(lambda refused: applied.set_result(refused is None)))
+        return await applied
+
+    # -- the way down --------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Hands leadership over, lets calls end, commits, closes."""
+        await self._hand_over()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(listener.close(grace_s=DRAIN_S) for listener in self._listeners))
+        self.server.stop()
+        await self._transport.close()
+        await self._peer_listener.close()
+        self._discovery.close()
+        self._data_dir.close()
+
+    async def _hand_over(self) -> None:
+        """Writes stop for one round trip instead of for an election timeout (etcd does the same on SIGTERM)."""
+        server = self.server
+        to = reconfiguration.best_transferee(server) if server.is_leader else NONE
+        if to == NONE:
+            return
+        moved = asyncio.Event()
+
+        def role_changed() -> None:
+            if server.raft.leader not in (server.member_id, NONE):
+                moved.set()
+
+        server.on_role_change.append(role_changed)
+        server.transfer_leadership(to)
+        try:
+            await asyncio.wait_for(moved.wait(), self._config.election_timeout_ms / 1000)
+        except TimeoutError:
+            log.warning("leadership was not handed over in time", extra={"asked": f"{to:x}"})
+            return
+        log.info("leadership handed over", extra={"to": f"{server.raft.leader:x}"})
+
+
+def _raft(config: Config, beginning: Beginning, machine: Machine) -> RawNode:
+    storage = beginning.raft_log
+    storage.conf_state = machine.conf_state
+    if storage.hard_state.commit < machine.applied_index:
+        # A commit index alone is written without a sync; what was applied is in the log and was committed.
+        storage.set_hard_state(HardState(storage.hard_state.term, storage.hard_state.vote, machine.applied_index))
+    raft_config = RaftConfig(id=beginning.member_id, election_ticks=config.election_ticks, pre_vote=config.pre_vote)
+    return RawNode(raft_config, storage, applied=machine.applied_index, random=random.SystemRandom().randrange)
+
+
+def _resolve(host: str) -> str:
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        return host
+
+
+def _require_no_error(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error  # in a callback: the loop's handler ends the process
+
+
+def _fatal(error: BaseException) -> None:
+    """The disk failed: what is on it is unknown, so nothing more may be promised."""
+    log.critical("%s", error)
+    logging.shutdown()
+    os._exit(1)
+
+
+def _notify_systemd() -> None:
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.connect("\0" + address[1:] if address.startswith("@") else address)
+            notify.send(b"READY=1")

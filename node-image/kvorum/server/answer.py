@@ -1,0 +1,36 @@
+"""Who waits for an answer, as the server sees them: a gRPC call, or one of its own tasks.
+
+Knows no HTTP/2 and no gRPC: net.call.Call fits this protocol, and so does `Done` for the server's own proposals.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from kvorum.state.refusal import Refusal
+
+
+class Answer(Protocol):
+    """Exactly one of the two is called, once."""
+
+    def reply(self, body: bytes) -> None:
+        """The whole encoded response, header included."""
+        ...
+
+    def fail(self, code: int, message: str) -> None:
+        """A gRPC status code and etcd's text."""
+        ...
+
+
+class Done:
+    """An answer for the server's own use: calls back with None, or with the refusal."""
+
+    __slots__ = ("_callback",)
+
+    def __init__(self, callback: Callable[[Refusal | None], None]) -> None:
+        self._callback = callback
+
+    def reply(self, body: bytes) -> None:
+        self._callback(None)
+
+    def fail(self, code: int, message: str) -> None:
+        self._callback(Refusal(code, message))

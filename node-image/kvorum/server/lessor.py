@@ -1,0 +1,117 @@
+"""The leader's clock of leases: which expire when, and asking the log to revoke them.
+
+Leases themselves are replicated state (state.leases); how long they still live is known only here, and only on the
+leader. A new leader gives every lease its whole time again, since it cannot know when the last one was renewed
+(etcd's Promote).
+"""
+
+import heapq
+from typing import TYPE_CHECKING
+
+from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
+from kvorum.server.answer import Done
+from kvorum.server.header import varint
+
+if TYPE_CHECKING:
+    from kvorum.server.server import Server
+
+EXPIRE_INTERVAL_S = 0.5
+REVOKES_A_SECOND_MAX = 1000
+REVOKES_IN_FLIGHT_MAX = 16
+
+
+class Lessor:
+    """Expiry times by lease, in the loop's seconds. Empty on every member but the leader."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._primary = False
+        self._expiry: dict[int, float] = {}
+        self._heap: list[tuple[float, int]] = []  # may hold stale times: _expiry decides
+        self._next_check = 0.0
+        self._in_flight = 0
+        self.expired_count = 0
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this member's clock is the one that counts: it leads, and has applied an entry of its own term."""
+        return self._primary
+
+    def promote(self) -> None:
+        """Called when the first entry of the own term is applied."""
+        self._primary = True
+        extend_s = self._server.settings.election_ms / 1000
+        now = self._server.loop.time()
+        for lease in self._server.machine.leases:
+            self._set(lease.id, now + self._ttl_s(lease.id) + extend_s)
+
+    def demote(self) -> None:
+        self._primary = False
+        self._expiry.clear()
+        self._heap.clear()
+        self._in_flight = 0
+
+    def applied(self, data: bytes) -> None:
+        """An entry that grants or revokes a lease is applied: its clock starts, or is forgotten."""
+        if not self._primary:
+            return
+        request = InternalRaftRequest.FromString(data)
+        lease_id = request.lease_grant.ID or request.lease_revoke.ID
+        if self._server.machine.leases.find(lease_id) is None:
+            self._expiry.pop(lease_id, None)
+        elif lease_id not in self._expiry:  # granting an existing one is refused, and must not renew it
+            self._set(lease_id, self._server.loop.time() + self._ttl_s(lease_id))
+
+    def renew(self, lease_id: int) -> int:
+        """Its TTL in seconds, counted anew from now; 0 if there is no such lease or it has just expired."""
+        expiry = self._expiry.get(lease_id)
+        now = self._server.loop.time()
+        if expiry is None or expiry <= now:
+            return 0
+        lease = self._server.machine.leases.find(lease_id)
+        assert lease is not None, f"lease {lease_id:x} has a clock but does not exist"
+        self._set(lease_id, now + lease.ttl_s)
+        return lease.ttl_s
+
+    def remaining_s(self, lease_id: int) -> int:
+        """Whole seconds left, as TimeToLive tells them."""
+        expiry = self._expiry.get(lease_id)
+        return -1 if expiry is None else int(expiry - self._server.loop.time())
+
+    def tick(self) -> None:
+        now = self._server.loop.time()
+        if not self._primary or now < self._next_check:
+            return
+        self._next_check = now + EXPIRE_INTERVAL_S
+        budget = int(REVOKES_A_SECOND_MAX * EXPIRE_INTERVAL_S)
+        while self._heap and self._heap[0][0] <= now and budget and self._in_flight < REVOKES_IN_FLIGHT_MAX:
+            expiry, lease_id = heapq.heappop(self._heap)
+            if self._expiry.get(lease_id) != expiry:
+                continue
+            budget -= 1
+            self._revoke(lease_id)
+
+    def _revoke(self, lease_id: int) -> None:
+        self._in_flight += 1
+        self.expired_count += 1
+        # Its clock stays expired until the log says so: a keep-alive meanwhile must not promise it a longer life.
+        body = b"\x08" + varint(lease_id)
+        self._server.propose(b"\x4a" + varint(len(body)) + body, Done(lambda refused: self._revoked(lease_id)))
+
+    def _revoked(self, lease_id: int) -> None:
+        self._in_flight = max(0, self._in_flight - 1)
+        expiry = self._expiry.get(lease_id)
+        if expiry is not None:  # the revoke was lost on its way: the next tick asks again
+            heapq.heappush(self._heap, (expiry, lease_id))
+
+    def _ttl_s(self, lease_id: int) -> int:
+        lease = self._server.machine.leases.find(lease_id)
+        assert lease is not None
+        return lease.remaining_s
+
+    def _set(self, lease_id: int, expiry: float) -> None:
+        self._expiry[lease_id] = expiry
+        heapq.heappush(self._heap, (expiry, lease_id))
+        if len(self._heap) > 2 * len(self._expiry) + 1000:
+            self._heap = [(expiry, lease_id) for lease_id, expiry in self._expiry.items()]
+            heapq.heapify(self._heap)

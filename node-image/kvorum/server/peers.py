@@ -1,0 +1,57 @@
+"""What a member asks of its peers' side. peer.transport and peer.discovery provide it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kvorum.raft.message import Message
+
+
+class PeerRefused(Exception):
+    """A peer answered, and said no. text: etcd's, for the client; not_found: it does not know what was named."""
+
+    def __init__(self, text: str, *, not_found: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.not_found = not_found
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLife:
+    """ttl_s -1: there is no such lease."""
+
+    ttl_s: int
+    granted_s: int
+    keys: tuple[bytes, ...]
+
+
+class Peers(Protocol):
+    """The other members, by id. URLs are tried in turn; OSError or TimeoutError when none answers."""
+
+    def send(self, messages: Sequence[Message]) -> None: ...
+
+    def add_peer(self, member_id: int, urls: Sequence[str]) -> None:
+        """Also for a known one: its URLs may have changed."""
+        ...
+
+    def remove_peer(self, member_id: int) -> None: ...
+
+    def active_since(self, member_id: int) -> float | None:
+        """Since when (the loop's clock) it has been reachable without a break; None if it is not."""
+        ...
+
+    async def version(self, urls: Sequence[str]) -> str | None:
+        """The server version that the member at these URLs claims."""
+        ...
+
+    async def renew_lease(self, urls: Sequence[str], lease_id: int) -> int:
+        """The renewed TTL in seconds. Raises PeerRefused."""
+        ...
+
+    async def lease_life(self, urls: Sequence[str], lease_id: int, *, keys: bool) -> LeaseLife:
+        """What the leader knows of a lease. Raises PeerRefused."""
+        ...
+
+    async def promote(self, urls: Sequence[str], member_id: int) -> None:
+        """Asks the leader to promote a learner. Raises PeerRefused."""
+        ...
