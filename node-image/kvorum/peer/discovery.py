@@ -14,8 +14,8 @@ from google.protobuf.message import DecodeError
 from kvorum.etcdpb import internal_pb2, rpc_pb2
 from kvorum.peer.dial import Connections
 from kvorum.peer.identity import CLUSTER_ID, parse_hex_id
-from kvorum.peer.member_json import MemberSeen, NotMembers, decode_members
 from kvorum.server.peers import LeaseLife, PeerRefused
+from kvorum.state.membership import Member
 from kvorum.wire import http1
 
 NOT_DECIDED: Final = "not_decided"
@@ -30,7 +30,7 @@ class ClusterSeen:
     """A cluster as one of its members describes it."""
 
     cluster_id: int
-    members: tuple[MemberSeen, ...]
+    members: tuple[Member, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,36 +107,42 @@ class Discovery:
     # One URL
 
     async def _cluster_at(self, url: str) -> ClusterSeen:
-        answer = _require_ok(await self._ask(url, "GET", "/members"))
+        answer = await self._get(url, "/members")
         cluster_id = parse_hex_id(answer.headers.get(CLUSTER_ID.lower(), ""))
         if cluster_id is None:
-            raise ConnectionError(f"{url}/members names no cluster")
+            raise ConnectionError("/members names no cluster")
         try:
-            return ClusterSeen(cluster_id, tuple(decode_members(answer.body)))
-        except NotMembers as error:
-            raise ConnectionError(f"{url}/members: {error}") from None
+            return ClusterSeen(cluster_id, tuple(Member.from_json(each) for each in json.loads(answer.body)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConnectionError(f"/members lists none: {error}") from None
 
     async def _versions_at(self, url: str) -> Versions:
-        answer = _require_ok(await self._ask(url, "GET", "/version"))
+        answer = await self._get(url, "/version")
         try:
             told = json.loads(answer.body)
             server, cluster = str(told["etcdserver"]), str(told["etcdcluster"])
         except (ValueError, KeyError, TypeError):
-            raise ConnectionError(f"{url}/version tells no version") from None
+            raise ConnectionError("/version tells none") from None
         return Versions(server, None if cluster in (NOT_DECIDED, "") else cluster)
 
     async def _downgrade_at(self, url: str) -> bool:
         answer = await self._ask(url, "GET", "/downgrade/enabled")
         if answer.status == 404:
             return False
-        return _require_ok(answer).body.strip() == b"true"
+        _require_200(answer, "/downgrade/enabled")
+        return answer.body.strip() == b"true"
+
+    async def _get(self, url: str, path: str) -> http1.Response:
+        answer = await self._ask(url, "GET", path)
+        _require_200(answer, path)
+        return answer
 
     async def _ask(self, url: str, method: str, path: str, body: bytes | None = None) -> http1.Response:
         headers = () if body is None else _PROTOBUF
         return await self._connections.ask(url, method, path, headers, body, timeout_s=self._timeout_s)
 
     async def _first(self, urls: Sequence[str], ask: Callable[[str], Awaitable[T]]) -> T:
-        """What the first URL answers that can be reached. A refusal is an answer: the next URL is the same member's."""
+        """What the first URL answers. A refusal by the leader is an answer: the next URL is the same member's."""
         failures: list[str] = []
         for url in urls:
             try:
@@ -144,6 +150,12 @@ class Discovery:
             except OSError as error:
                 failures.append(f"{url}: {error or type(error).__name__}")
         raise ConnectionError("; ".join(failures) or "no URL to ask")
+
+
+def _require_200(answer: http1.Response, path: str) -> None:
+    """Every member of a cluster answers these; who does not is none."""
+    if answer.status != 200:
+        raise ConnectionError(f"{path} answered {answer.status} {answer.reason}")
 
 
 def _require_ok(answer: http1.Response) -> http1.Response:

@@ -15,13 +15,13 @@ from google.protobuf.message import DecodeError
 
 from kvorum.etcdpb import internal_pb2, rpc_pb2
 from kvorum.peer.identity import CLUSTER_ID, PEER_URLS, RAFT_TO, SERVER_FROM, SERVER_VERSION, hex_id, parse_hex_id
-from kvorum.peer.member_json import Member, encode_members
 from kvorum.peer.streams import MESSAGE_BYTES_MAX, StreamBroken, StreamKind, check_entries
 from kvorum.peer.transport import Transport
 from kvorum.peer.wiring import log
 from kvorum.raft.message import MessageType
 from kvorum.server.peers import LeaseLife
-from kvorum.state import refusal
+from kvorum.state import go_json, refusal
+from kvorum.state.membership import Member
 from kvorum.state.refusal import Refusal
 from kvorum.storage.entry_codec import NotRaftpb, decode_message
 from kvorum.wire.http1 import Headers, Request
@@ -201,7 +201,13 @@ class Handlers:
     def _members(self, request: Request) -> Answer:
         if request.method != "GET":
             return wrong_method("GET")
-        return Answer(200, encode_members(self._member.members()), (_JSON, self._cluster_header))
+        return Answer(200, self._members_json(), (_JSON, self._cluster_header))
+
+    def _members_json(self) -> bytes:
+        """In ascending ids, with Go's newline at the end."""
+        return (
+            go_json.dumps([member.to_json() for member in sorted(self._member.members(), key=lambda m: m.id)]) + b"\n"
+        )
 
     async def _promote(self, request: Request) -> Answer:
         if request.method != "POST":
@@ -215,7 +221,7 @@ class Handlers:
         except TimeoutError:
             return Answer(500, _INTERNAL_ERROR, (_JSON, self._cluster_header))
         if objection is None:
-            return Answer(200, encode_members(self._member.members()), (_JSON, self._cluster_header))
+            return Answer(200, self._members_json(), (_JSON, self._cluster_header))
         if objection == refusal.MEMBER_NOT_FOUND:
             return refused(404, "membership: ID not found", self._cluster_header)
         if objection == refusal.MEMBER_NOT_LEARNER:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kvorum.peer.discovery import Discovery
 from kvorum.peer.identity import Identity, hex_id
 from kvorum.peer.outbound import Carrier, Outbound
 from kvorum.peer.peer import Peer
@@ -18,7 +17,6 @@ from kvorum.peer.streams import StreamKind
 from kvorum.peer.urls import Urls
 from kvorum.peer.wiring import Activity, Wiring, log
 from kvorum.raft.message import NONE, Message, MessageType
-from kvorum.server.peers import LeaseLife
 
 STRANGERS_COUNT_MAX: Final = 16
 
@@ -75,8 +73,6 @@ class Transport:
             on_unreachable=on_unreachable,
             on_removed=on_removed,
         )
-        # As long as etcd lets a request of a client take: what is asked here mostly waits for the log.
-        self._discovery = Discovery(dial_timeout_s=self._wiring.dial_timeout_s, timeout_s=5.0 + 2 * election_timeout_s)
         self._peers: dict[int, Peer] = {}
         self._strangers: dict[int, Pipeline] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -158,20 +154,6 @@ class Transport:
             for member_id, peer in self._peers.items()
         }
 
-    # What the server asks of members by plain requests (server.peers.Peers)
-
-    async def version(self, urls: Sequence[str]) -> str | None:
-        return (await self._discovery.versions(urls)).server
-
-    async def renew_lease(self, urls: Sequence[str], lease_id: int) -> int:
-        return await self._discovery.renew_lease(urls, lease_id)
-
-    async def lease_life(self, urls: Sequence[str], lease_id: int, *, keys: bool) -> LeaseLife:
-        return await self._discovery.lease_life(urls, lease_id, keys=keys)
-
-    async def promote(self, urls: Sequence[str], member_id: int) -> None:
-        await self._discovery.promote(urls, member_id)
-
     # What the listener hands over
 
     def attach(self, member_id: int, kind: StreamKind, carrier: Carrier) -> Outbound:
@@ -197,7 +179,6 @@ class Transport:
         self._peers.clear()
         self._strangers.clear()
         await asyncio.gather(*[each.close() for each in pending], *self._closing)
-        self._discovery.close()
 
     def _close_later(self, part: Peer | Pipeline) -> None:
         task = self._loop.create_task(part.close())
