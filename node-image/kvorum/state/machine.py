@@ -8,7 +8,7 @@ Hot path: budget 6 us for a put (tests/bench, 8 byte key, 256 byte value): it is
 log are a frame around the very PutRequest that the client sent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -30,6 +30,7 @@ from kvorum.etcdpb.rpc_pb2 import (
     LeaseRevokeRequest,
     PutRequest,
     RangeRequest,
+    RequestOp,
     TxnRequest,
 )
 from kvorum.raft.message import ConfChange, ConfState, Entry
@@ -227,6 +228,9 @@ class Machine:
         return Outcome(request_id, revision, body if answering else b"", None)
 
     def _request_of(self, envelope: InternalRaftRequest, data: bytes) -> tuple[str, object]:
+        name = FIRST_TAGS.get(data[0])
+        if name is not None:
+            return name, getattr(envelope, name)
         for descriptor, request in envelope.ListFields():
             if descriptor.name not in ("ID", "header"):
                 return descriptor.name, request
@@ -392,6 +396,8 @@ class Machine:
         self.membership.load()
 
 
+# The usual requests by the tag that their entries begin with: 0.1 us, listing the fields takes 1.
+FIRST_TAGS = {0x22: "put", 0x2A: "delete_range", 0x32: "txn", 0x42: "lease_grant", 0x4A: "lease_revoke"}
 FORBIDDEN_WHEN_CORRUPT = frozenset({"range", "put", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke"})
 
 
@@ -401,8 +407,14 @@ def space_of(request: object) -> int:
     if isinstance(request, PutRequest):
         return PUT_OVERHEAD_BYTES + len(request.key) + len(request.value)
     if isinstance(request, TxnRequest):
-        return max(
-            sum(space_of(op.request_put) for op in ops if op.HasField("request_put"))
-            for ops in (request.success, request.failure)
-        )
+        return max(_space_of_puts(request.success), _space_of_puts(request.failure))
     return LEASE_BYTES if isinstance(request, LeaseGrantRequest) else 0
+
+
+def _space_of_puts(ops: Iterable[RequestOp]) -> int:
+    size_bytes = 0
+    for op in ops:
+        if op.HasField("request_put"):
+            put = op.request_put
+            size_bytes += PUT_OVERHEAD_BYTES + len(put.key) + len(put.value)
+    return size_bytes

@@ -7,14 +7,17 @@ and filled into the answer when there is one to make.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from kvorum.etcdpb.rpc_pb2 import Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, TxnRequest
+from kvorum.state.key_index import Now
 from kvorum.state.ranges import read_range
 from kvorum.state.refusal import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND, TIMEOUT, Refusal
 from kvorum.state.revisions import Revisions
 from kvorum.state.row import field, varint
 
-ABSENT = KeyValue()
+T = TypeVar("T", bytes, int)
+ABSENT: Now = (0, 0, 0, 0, 0)
 
 
 class BrokenTxn(Exception):
@@ -26,9 +29,18 @@ def is_read_only(txn: TxnRequest) -> bool:
     return all(op.HasField("request_range") for ops in (txn.success, txn.failure) for op in ops)
 
 
+def is_serializable(txn: TxnRequest) -> bool:
+    """Whether a read-only txn may be answered without asking the leader: all its ranges say so."""
+    return all(op.request_range.serializable for ops in (txn.success, txn.failure) for op in ops)
+
+
 def choose_path(revisions: Revisions, txn: TxnRequest) -> list[bool]:
     """Which list each txn takes, depth first: the outer one, then the txns nested in the list it takes."""
-    succeeded = all(compare_holds(revisions, compare) for compare in txn.compare)
+    succeeded = True
+    for compare in txn.compare:
+        if not compare_holds(revisions, compare):
+            succeeded = False
+            break
     path = [succeeded]
     for op in txn.success if succeeded else txn.failure:
         if op.HasField("request_txn"):
@@ -49,12 +61,12 @@ def compare_holds(revisions: Revisions, compare: Compare) -> bool:
             if row is not None
         )
     if not keys:
-        return _holds_number(compare, target, (0, 0, 0, 0, 0))
+        return _holds_number(compare, target, ABSENT)
     now = revisions.index.now
     return all(_holds_number(compare, target, now[key]) for key in keys)
 
 
-def _holds_number(compare: Compare, target: int, now: tuple[int, int, int, int, int]) -> bool:
+def _holds_number(compare: Compare, target: int, now: Now) -> bool:
     main, _, create, version, lease = now
     if target == Compare.MOD:
         return _holds(compare.result, main, compare.mod_revision)
@@ -67,66 +79,62 @@ def _holds_number(compare: Compare, target: int, now: tuple[int, int, int, int, 
     return _holds(compare.result, 0, 0)  # a target of a later version: etcd compares nothing with nothing
 
 
-def _holds(result: int, found: bytes | int, wanted: bytes | int) -> bool:
+def _holds(result: int, found: T, wanted: T) -> bool:
     if result == Compare.EQUAL:
         return found == wanted
     if result == Compare.NOT_EQUAL:
         return found != wanted
     if result == Compare.GREATER:
-        return found > wanted  # type: ignore[operator]  # both are bytes or both are ints
+        return found > wanted
     if result == Compare.LESS:
-        return found < wanted  # type: ignore[operator]  # both are bytes or both are ints
+        return found < wanted
     return True
 
 
-def taken_ops(txn: TxnRequest, path: Iterator[bool], depth: int = 0) -> Iterator[tuple[RequestOp, int]]:
-    """The operations that run, in order, those of nested txns in the place of these; with the depth of each."""
+def refusal_on(revisions: Revisions, txn: TxnRequest, path: Sequence[bool], *, nested_only: bool) -> Refusal | None:
+    """The first put on the path that cannot be done, looking at the state before; else the first range that cannot.
+
+    nested_only: ranges at the top level are not looked at.
+    """
+    refused_range: list[Refusal] = []
+    refused_put = _refused_put(revisions, txn, iter(path), refused_range, nested_only)
+    return refused_put or (refused_range[0] if refused_range else None)
+
+
+def _refused_put(
+    revisions: Revisions, txn: TxnRequest, path: Iterator[bool], refused_ranges: list[Refusal], nested_only: bool
+) -> Refusal | None:
     for op in txn.success if next(path) else txn.failure:
-        if op.HasField("request_txn"):
-            yield from taken_ops(op.request_txn, path, depth + 1)
-        else:
-            yield op, depth
-
-
-def put_refusal(revisions: Revisions, txn: TxnRequest, path: Sequence[bool]) -> Refusal | None:
-    """The first put that cannot be done, looking at the state before the txn."""
-    for op, _ in taken_ops(txn, iter(path)):
-        if op.HasField("request_put"):
+        kind = op.WhichOneof("request")
+        if kind == "request_put":
             put = op.request_put
             if (put.ignore_value or put.ignore_lease) and put.key not in revisions.index.now:
                 return KEY_NOT_FOUND
             if put.lease and revisions.leases.find(put.lease) is None:
                 return LEASE_NOT_FOUND
-    return None
-
-
-def range_refusal(revisions: Revisions, txn: TxnRequest, path: Sequence[bool], *, nested_only: bool) -> Refusal | None:
-    """The first range at a revision that cannot be read."""
-    for op, depth in taken_ops(txn, iter(path)):
-        if op.HasField("request_range") and not (nested_only and depth == 0):
+        elif kind == "request_range":
             main = op.request_range.revision
-            if main > revisions.revision:
-                return FUTURE_REVISION
-            if main and main < revisions.compact_revision:
-                return COMPACTED
+            if main and not nested_only:
+                if main > revisions.revision:
+                    refused_ranges.append(FUTURE_REVISION)
+                elif main < revisions.compact_revision:
+                    refused_ranges.append(COMPACTED)
+        elif kind == "request_txn":
+            refusal = _refused_put(revisions, op.request_txn, path, refused_ranges, False)
+            if refusal is not None:
+                return refusal
     return None
 
 
 def path_refusal(revisions: Revisions, txn: TxnRequest) -> Refusal | None:
-    """Before proposing: a range that would fail, in the list that would be taken now.
-
-    None also where a put would fail: that is found at apply, alike on all members, and comes first in the answer.
-    """
-    path = choose_path(revisions, txn)
-    if put_refusal(revisions, txn, path) is not None:
-        return None
-    return range_refusal(revisions, txn, path, nested_only=False)
+    """Before proposing: why the txn would fail, in the lists that it would take now."""
+    return refusal_on(revisions, txn, choose_path(revisions, txn), nested_only=False)
 
 
 def read_txn(revisions: Revisions, txn: TxnRequest) -> bytes | Refusal:
     """A read-only txn, without the log. Gives the answer without its header."""
     path = choose_path(revisions, txn)
-    refusal = range_refusal(revisions, txn, path, nested_only=False)
+    refusal = refusal_on(revisions, txn, path, nested_only=False)
     return refusal or _Run(revisions, path, answering=True).run(txn)
 
 
@@ -137,7 +145,7 @@ def apply_txn(revisions: Revisions, txn: TxnRequest, *, answering: bool) -> byte
     there is no answer to give, and nothing may be said but that the outcome is unknown.
     """
     path = choose_path(revisions, txn)
-    refusal = put_refusal(revisions, txn, path) or range_refusal(revisions, txn, path, nested_only=True)
+    refusal = refusal_on(revisions, txn, path, nested_only=True)
     if refusal is not None:
         return refusal
     run = _Run(revisions, path, answering=answering)
@@ -148,6 +156,8 @@ def apply_txn(revisions: Revisions, txn: TxnRequest, *, answering: bool) -> byte
 class _Run:
     """One execution of a txn along its path."""
 
+    __slots__ = ("answering", "lost_answer", "path", "revisions")
+
     def __init__(self, revisions: Revisions, path: Sequence[bool], *, answering: bool) -> None:
         self.revisions = revisions
         self.path = iter(path)
@@ -155,36 +165,37 @@ class _Run:
         self.lost_answer = False
 
     def run(self, txn: TxnRequest) -> bytes:
+        """Gives the TxnResponse without its header."""
         succeeded = next(self.path)
-        parts = [b"\x10\x01" if succeeded else b""]
+        parts = [b"\x10\x01"] if succeeded else []
         for op in txn.success if succeeded else txn.failure:
             response = self.run_op(op)
             if self.answering:
-                parts.append(field(b"\x1a", response))
-        return b"".join(parts) if self.answering else b""
+                parts += (b"\x1a", varint(len(response)), response)
+        return b"".join(parts)
 
     def run_op(self, op: RequestOp) -> bytes:
         """Gives the ResponseOp. An operation of a later version does nothing and answers with an empty one."""
         kind = op.WhichOneof("request")
         if kind == "request_put":
-            return self.response(b"\x12", put(self.revisions, op.request_put, answering=self.answering))
+            return self.respond(b"\x12", put(self.revisions, op.request_put, answering=self.answering))
         if kind == "request_range":
-            return self.response(b"\x0a", self.read(op.request_range)) if self.answering else b""
+            return self.respond(b"\x0a", self.read(op.request_range)) if self.answering else b""
         if kind == "request_delete_range":
-            return self.response(
-                b"\x1a", delete_range(self.revisions, op.request_delete_range, answering=self.answering)
-            )
+            body = delete_range(self.revisions, op.request_delete_range, answering=self.answering)
+            return self.respond(b"\x1a", body)
         if kind == "request_txn":
             return field(b"\x22", b"\x0a\x00" + self.run(op.request_txn))  # an empty header, as etcd's
         return b""
 
-    def response(self, tag: bytes, body: bytes | Refusal) -> bytes:
+    def respond(self, tag: bytes, body: bytes | Refusal) -> bytes:
         """An operation's response with its header, which holds the revision alone."""
         if isinstance(body, Refusal):
             raise BrokenTxn(f"an operation was refused after others of its txn were applied: {body.text}")
         if not self.answering:
             return b""
-        return field(tag, field(b"\x0a", b"\x18" + varint(self.revisions.visible)) + body)
+        revision = varint(self.revisions.visible)
+        return field(tag, field(b"\x0a", b"\x18" + revision) + body)
 
     def read(self, request: RangeRequest) -> bytes:
         body = read_range(self.revisions, request)

@@ -115,9 +115,7 @@ def txn_op(**lists: Any) -> RequestOp:
 
 
 def key_value(key: bytes, value: bytes, create: int, mod: int, version: int, lease: int = 0) -> KeyValue:
-    return KeyValue(
-        key=key, value=value, create_revision=create, mod_revision=mod, version=version, lease=lease
-    )
+    return KeyValue(key=key, value=value, create_revision=create, mod_revision=mod, version=version, lease=lease)
 
 
 def captured_entries(name: str) -> list[Entry]:

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable
 
 import pytest
-
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
 from kvorum.raft.message import ConfState, Entry, EntryType
 from kvorum.state.dict_store import DictStore
@@ -17,6 +16,7 @@ from kvorum.state.machine import Machine, UnsupportedEntry
 from kvorum.state.refusal import FUTURE_REVISION
 from kvorum.state.store import ALARM, CLUSTER, KEY, LEASE, MEMBERS, MEMBERS_REMOVED, META
 from kvorum.state.v2_request import is_v2_request
+
 from tests.unit.kvorum.state.driver import (
     TESTDATA,
     captured_entries,
@@ -30,8 +30,8 @@ FIRST_OF_AUTH, DENIED_PUT = 28, 38
 COMPACTION = 19
 # Asked of an etcd that was started on this database: revision -> hash, compact revision.
 HASHES_AT_THE_END = {
-    revision: (hash, 5)
-    for revision, hash in {
+    revision: (crc, 5)
+    for revision, crc in {
         6: 1796864218,
         7: 409507257,
         10: 1254815076,
@@ -103,7 +103,7 @@ def test_hashes_before_and_after_a_compaction_are_those_of_etcd(rows_max: int) -
 
     machine.apply(entries[COMPACTION - 1], answering=False)
     after = captured_hashes("life-hashkv.json", "hash_after_compact")
-    unstored = {revision: hash for revision, hash in after.items() if revision != machine.compact_revision}
+    unstored = {revision: found for revision, found in after.items() if revision != machine.compact_revision}
     assert hashes_like(machine, unstored) == unstored, "the rows are still there"
     while machine.compact_step(rows_max):
         assert hashes_like(machine, unstored) == unstored
