@@ -1,3 +1,4 @@
+# Made by `make generate` out of internal.proto. Do not edit.
 from kvorum.etcdpb import rpc_pb2 as _rpc_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor

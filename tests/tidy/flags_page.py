@@ -1,0 +1,104 @@
+"""docs/flags.md, out of the node's table of flags: what becomes of each, and the test that shows it.
+
+Which test shows a flag is a fact of this repository and not of the node, so it stands here.
+"""
+
+from kvorum.flags import CLAIM, FLAGS, GROUPS, Flag, Status, variable
+
+CONFIG = "tests/unit/kvorum/test_config.py"
+EFFECT = "tests/e2e/test_flags.py"  # on a running node, and on a real etcd beside it
+
+REFUSED_BY = f"{CONFIG}::test_what_is_not_supported_yet_is_refused_by_name"
+IGNORED_BY = f"{CONFIG}::test_what_is_ignored_is_said_in_a_warning"
+
+SHOWN_BY = {
+    "name": f"{EFFECT}::test_a_member_is_listed_with_its_name_and_urls",
+    "data-dir": f"{EFFECT}::test_data_lies_where_it_is_told_to",
+    "wal-dir": f"{EFFECT}::test_the_log_lies_where_it_is_told_to",
+    "heartbeat-interval": f"{EFFECT}::test_ticks_are_advanced_before_the_first_election_if_asked",
+    "election-timeout": f"{EFFECT}::test_ticks_are_advanced_before_the_first_election_if_asked",
+    "initial-election-tick-advance": f"{EFFECT}::test_ticks_are_advanced_before_the_first_election_if_asked",
+    "listen-peer-urls": f"{EFFECT}::test_clients_and_members_are_answered_at_every_url",
+    "listen-client-urls": f"{EFFECT}::test_clients_and_members_are_answered_at_every_url",
+    "listen-metrics-urls": f"{EFFECT}::test_metrics_and_health_answer_at_a_port_of_their_own",
+    "quota-backend-bytes": f"{EFFECT}::test_writes_above_the_quota_are_refused",
+    "backend-batch-interval": f"{EFFECT}::test_commits_wait_for_their_interval",
+    "backend-batch-limit": f"{EFFECT}::test_a_commit_follows_every_so_many_operations",
+    "max-txn-ops": f"{EFFECT}::test_a_transaction_of_too_many_operations_is_refused",
+    "max-request-bytes": f"{EFFECT}::test_a_request_that_is_too_large_is_refused",
+    "max-concurrent-streams": f"{EFFECT}::test_a_connection_is_told_how_many_streams_it_may_have",
+    "grpc-keepalive-min-time": f"{EFFECT}::test_a_client_that_pings_too_often_is_sent_away",
+    "grpc-keepalive-interval": f"{EFFECT}::test_a_silent_connection_is_pinged_and_kept_while_it_answers",
+    "grpc-keepalive-timeout": f"{EFFECT}::test_a_connection_that_does_not_answer_pings_is_closed",
+    "socket-reuse-port": f"{EFFECT}::test_two_nodes_may_share_a_port_only_if_both_say_so",
+    "socket-reuse-address": f"{EFFECT}::test_a_port_just_left_is_taken_again_at_once",
+    "initial-advertise-peer-urls": f"{EFFECT}::test_a_member_is_listed_with_its_name_and_urls",
+    "initial-cluster": f"{EFFECT}::test_the_members_of_the_initial_cluster_find_each_other",
+    "initial-cluster-state": f"{EFFECT}::test_a_member_of_an_existing_cluster_does_not_bootstrap",
+    "initial-cluster-token": f"{EFFECT}::test_the_token_makes_the_cluster_another",
+    "advertise-client-urls": f"{EFFECT}::test_a_member_is_listed_with_its_name_and_urls",
+    "strict-reconfig-check": f"{EFFECT}::test_a_change_that_endangers_the_quorum_is_refused_if_checked",
+    "pre-vote": f"{EFFECT}::test_with_pre_vote_a_member_without_quorum_leaves_the_term_alone",
+    "auto-compaction-retention": f"{EFFECT}::test_old_revisions_go_after_the_retention",
+    "auto-compaction-mode": f"{CONFIG}::test_retention_is_hours_a_duration_or_revisions",
+    "logger": f"{EFFECT}::test_logs_are_json_with_level_time_and_message",
+    "log-outputs": f"{EFFECT}::test_logs_go_where_they_are_told_to",
+    "log-level": f"{EFFECT}::test_logs_hold_what_is_as_grave_as_asked",
+    "experimental-watch-progress-notify-interval": f"{EFFECT}::test_an_idle_watcher_is_told_the_revision",
+    "experimental-warning-apply-duration": f"{EFFECT}::test_a_request_that_is_slow_to_apply_is_logged",
+    "config-file": f"{EFFECT}::test_a_config_file_is_all_that_counts",
+    "version": f"{CONFIG}::test_the_version_is_etcds_line_first_and_ours_second",
+    "claim-etcd-version": f"{CONFIG}::test_the_version_is_etcds_line_first_and_ours_second",
+}
+
+HEAD = """<!-- Made by `make generate` out of node-image/kvorum/flags.py. Do not edit. -->
+# The node's flags
+
+Every flag of etcd 3.5 ({count}), with etcd's syntax: `--flag value`, `--flag=value`, booleans `--flag` or
+`--flag=false`. Each has a variable (`--{example}` is `{variable}`) and a key in the file that `--config-file` names;
+there, TLS lies in `client-transport-security` and `peer-transport-security`. A config file makes flags and variables
+ignored; a variable that a flag shadows is an error.
+
+- **honoured**: it does what it does in etcd. The test that shows it is named.
+- **refused**: the node ends with a message that names the flag, unless the value is the one that asks for nothing more.
+- **ignored**: the node warns and goes on.
+
+{honoured} are honoured, {refused} refused for now, {ignored} ignored.
+"""
+
+
+def page() -> str:
+    count = {status: sum(flag.status is status for flag in FLAGS.values()) for status in Status}
+    parts = [
+        HEAD.format(
+            count=len(FLAGS),
+            example="data-dir",
+            variable=variable("data-dir"),
+            honoured=count[Status.HONOURED],
+            refused=count[Status.REFUSED],
+            ignored=count[Status.IGNORED],
+        )
+    ]
+    for title, flags in (*GROUPS, ("Kvorum's own, not etcd's", (CLAIM,))):
+        parts.append(
+            f"\n## {title}\n\n"
+            "| Flag | etcd's default | Here | What it asks for | What is different | Shown by |\n"
+            "|---|---|---|---|---|---|\n" + "".join(map(row, flags))
+        )
+    return "".join(parts)
+
+
+def row(flag: Flag) -> str:
+    accepted = ", ".join(f"`{text}`" for text in flag.accepts)
+    here = f"{flag.status.value}, except {accepted}" if flag.accepts else flag.status.value
+    default = f"`{flag.default}`" if flag.default else ""
+    shown_by = shown(flag)
+    cells = (f"`--{flag.name}`", default, here, flag.meaning, flag.note, f"`{shown_by}`")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def shown(flag: Flag) -> str:
+    """The test, as pytest takes it, that shows what becomes of the flag."""
+    if flag.status is Status.HONOURED:
+        return SHOWN_BY[flag.name]
+    return f"{REFUSED_BY if flag.status is Status.REFUSED else IGNORED_BY}[{flag.name}]"
