@@ -227,7 +227,7 @@ class Node:
             election_timeout_s=config.election_timeout_ms / 1000,
             on_messages=self._step,
             on_unreachable=raft.report_unreachable,
-            on_removed=lambda: log.error("another member says that this one was removed from the cluster"),
+            on_removed=self._removed,
             on_snapshot=raft.report_snapshot,
         )
         self.server = server = Server(
@@ -253,6 +253,8 @@ class Node:
             await self._listen_peers(url)
         await self._listen_clients()
         server.start()
+        if server.removed:
+            return
         self._spawn(cluster_version.monitor(server))
         self._spawn(self._publish())
 
@@ -260,6 +262,10 @@ class Node:
         task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(_require_no_error)
         self._tasks.append(task)
+
+    def _removed(self) -> None:
+        """Another member refuses our stream with 410: it knows of our removal, which we may have slept through."""
+        self.server.retire()
 
     def _step(self, messages: list[Message]) -> None:
         self.server.step(messages)

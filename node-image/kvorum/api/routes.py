@@ -57,7 +57,9 @@ def streams(server: Server) -> dict[str, Callable[[Call], None]]:
 
 
 def _guarded(server: Server, handler: Handler, path: str, call: Call) -> None:
-    if server.is_learner and not _learner_may(path, call):
+    if server.removed:
+        fail(call, refusal.STOPPED)
+    elif server.is_learner and not _learner_may(path, call):
         fail(call, refusal.NOT_SUPPORTED_FOR_LEARNER)
     elif server.raft.leader == NONE and call.metadata("hasleader") == "true":
         fail(call, refusal.NO_LEADER)

@@ -89,7 +89,6 @@ class Server:
         self.lessor = Lessor(self)
         self.auto_compaction = AutoCompaction(self)
         self.on_role_change: list[Callable[[], None]] = []
-        self.on_removed: Callable[[], None] | None = None
         self.leader_changes = 0
         self.proposals_failed = 0
         self.slow_reads = 0
@@ -170,7 +169,7 @@ class Server:
 
     def step(self, messages: Sequence[Message]) -> None:
         """Messages from other members."""
-        if self._stopped:
+        if self._stopped or self.removed:
             return
         step = self.raft.step
         for message in messages:
@@ -180,6 +179,20 @@ class Server:
     def transfer_leadership(self, to: int) -> None:
         self.raft.transfer_leader(to)
         self._schedule_flush()
+
+    def retire(self) -> None:
+        """This member was removed from the cluster: it votes, answers and proposes no more, and says so when asked."""
+        if self.removed:
+            return
+        self.removed = True
+        log.error("this member was removed from the cluster; delete its data directory before it is added again")
+        self.lessor.demote()
+        for answer, _ in self._waiting.values():
+            answer.fail(refusal.STOPPED.code, refusal.STOPPED.text)
+        self._waiting.clear()
+        for _, answer, _ in (*self._reads, *self._round_reads):
+            answer.fail(refusal.STOPPED.code, refusal.STOPPED.text)
+        self._reads, self._round_reads, self._round = [], [], None
 
     def when_compacted(self, done: Callable[[], None]) -> None:
         """Calls done when no removed revision is left on disk."""
@@ -254,15 +267,22 @@ class Server:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        if self._stopped:
+        if self._stopped or self.removed:
             return
-        # Without a leader, or while leadership moves, proposals stay: the core would only drop them.
-        if self._proposed and self.raft.propose(self._proposed):
-            self._proposed = []
-            self._proposed_ids = []
-        if self._reads and self._round is None:
-            self._start_round()
+        if (self._proposed or self._reads) and self._leader_in_reach():
+            # While leadership moves the core drops proposals: they stay for the next leader.
+            if self._proposed and self.raft.propose(self._proposed):
+                self._proposed = []
+                self._proposed_ids = []
+            if self._reads and self._round is None:
+                self._start_round()
         self._pump()
+
+    def _leader_in_reach(self) -> bool:
+        """Whether it makes sense to ask the leader now. What is sent to one that just died would be lost, and nobody
+        may send it twice; kept here it goes to the next one."""
+        leader = self.raft.leader
+        return leader == self.member_id or (leader != NONE and self.peers.active_since(leader) is not None)
 
     def _start_round(self) -> None:
         context = self.ids.next().to_bytes(8, "big")
@@ -376,12 +396,9 @@ class Server:
     def _members_changed(self, member_id: int) -> None:
         member = self.machine.membership.find(member_id)
         if member_id == self.member_id:
-            if member is None and not self.removed:
-                self.removed = True
-                log.error("this member was removed from the cluster and will not serve again")
-                if self.on_removed is not None:
-                    # Not at once: the acknowledgement of this very entry still has to reach the others.
-                    self.loop.call_later(self.settings.heartbeat_ms / 1000, self.on_removed)
+            if member is None:
+                # Not at once: our acknowledgement of this very entry may be the one the others wait for.
+                self.loop.call_later(self.settings.heartbeat_ms / 1000, self.retire)
         elif member is None:
             self.peers.remove_peer(member_id)
         else:
@@ -429,6 +446,8 @@ class Server:
 
     def start(self) -> None:
         """Begins to tick. The loop must be running."""
+        if self.member_id in self.machine.membership.removed:
+            self.retire()
         if self.settings.election_tick_advance:
             self._advance_election()
         self._next_tick = self.loop.time() + self.settings.heartbeat_ms / 1000
@@ -450,6 +469,9 @@ class Server:
         self._next_tick = max(self._next_tick + heartbeat_s, self.loop.time() + heartbeat_s / 2)
         self.loop.call_at(self._next_tick, self._tick)
         self.ticks += 1
+        if self.removed:
+            self._maybe_commit()
+            return
         self.raft.tick()
         self._expire_waiting()
         self._expire_reads()
