@@ -1,0 +1,137 @@
+"""Wrong settings, given to a real etcd and to ours: the same words, the same exit status, and nothing left behind."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.kit.etcd import EtcdMissing
+from tests.kit.ports import free_port
+from tests.kit.processes import Program, etcd_program, kvorum_program
+
+HTTP = "http://127.0.0.1"
+
+WRONG: tuple[tuple[str, ...], ...] = (
+    ("--foo",),
+    ("--name",),
+    ("---x",),
+    ("--=x",),
+    ("--pre-vote=maybe",),
+    ("--heartbeat-interval=x",),
+    ("--heartbeat-interval=-1",),
+    ("--heartbeat-interval=99999999999999999999",),
+    ("--quota-backend-bytes=1GB",),
+    ("--max-concurrent-streams=99999999999",),
+    ("--max-concurrent-streams=x",),
+    ("--grpc-keepalive-min-time=5",),
+    ("--initial-cluster-state=x",),
+    ("--discovery-fallback=x",),
+    ("--proxy=x",),
+    ("--listen-peer-urls=localhost:2380",),
+    ("--listen-peer-urls=127.0.0.1:2380",),
+    ("--listen-peer-urls=http://127.0.0.1",),
+    ("--listen-peer-urls=http://127.0.0.1:x",),
+    ("--listen-peer-urls=http://127.0.0.1:1/",),
+    ("--listen-peer-urls=ftp://127.0.0.1:1",),
+    ("--cors=x",),
+    ("extra",),
+    ("--name=a", "extra"),
+    ("--pre-vote", "true"),
+    ("--listen-client-urls=http://127.0.0.1:1",),
+    ("--listen-peer-urls=http://foo:1",),
+    ("--listen-metrics-urls=http://foo:1",),
+    ("--advertise-client-urls=http://:1",),
+    ("--initial-advertise-peer-urls=http://:1",),
+    ("--heartbeat-interval=0",),
+    ("--election-timeout=0",),
+    ("--election-timeout=499",),
+    ("--election-timeout=50001",),
+    ("--logger=x",),
+    ("--log-outputs=default,stdout",),
+    ("--auto-compaction-mode=x",),
+    ("--auto-compaction-retention=x",),
+    ("--initial-cluster=a=http://localhost:2380",),
+    ("--initial-cluster=",),
+    ("--initial-cluster=default=x",),
+    ("--initial-cluster=default=http://localhost:2381",),
+    ("--initial-advertise-peer-urls=http://localhost:2381",),
+    ("--initial-cluster=default=http://localhost:2380,b=http://localhost:2380",),
+    (
+        "--initial-cluster=default=http://127.0.0.1:1",
+        "--initial-advertise-peer-urls=http://127.0.0.1:1,http://127.0.0.1:2",
+    ),
+)
+
+
+def words_of_etcd(output: str) -> str:
+    """What etcd complains of: its first line, or the error of its log."""
+    for line in output.splitlines():
+        if not line.startswith("{"):
+            return line
+        logged = json.loads(line)
+        if "error" in logged:
+            return str(logged["error"])
+    raise AssertionError(f"no complaint in {output!r}")
+
+
+def outcome(program: Program, folder: Path, argv: tuple[str, ...], environment: dict[str, str]) -> tuple[int, str]:
+    folder.mkdir()
+    addressed = {flag.partition("=")[0].lstrip("-") for flag in argv}
+    ports = [f"--listen-peer-urls={HTTP}:{free_port()}"] if "listen-peer-urls" not in addressed else []
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("ETCD_")}
+    ended = subprocess.run(
+        [*program.command, *ports, *argv],
+        cwd=folder,
+        env={**clean, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=30,
+    )
+    return ended.returncode, ended.stdout
+
+
+@pytest.mark.parametrize("argv", WRONG, ids=" ".join)
+def test_wrong_flags_end_as_they_do_in_etcd(argv: tuple[str, ...], tmp_path: Path) -> None:
+    assert_equal_outcomes(argv, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment"),
+    [
+        (("--name=a",), {"ETCD_NAME": "a"}),
+        ((), {"ETCD_HEARTBEAT_INTERVAL": "x"}),
+        ((), {"ETCD_PRE_VOTE": "maybe"}),
+    ],
+    ids=["shadowed", "number", "bool"],
+)
+def test_wrong_variables_end_as_they_do_in_etcd(
+    argv: tuple[str, ...], environment: dict[str, str], tmp_path: Path
+) -> None:
+    assert_equal_outcomes(argv, environment, tmp_path)
+
+
+def assert_equal_outcomes(argv: tuple[str, ...], environment: dict[str, str], folder: Path) -> None:
+    try:
+        etcd = etcd_program()
+    except EtcdMissing as error:
+        pytest.skip(f"NOT RUN: {error}")
+    status, output = outcome(etcd, folder / "etcd", argv, environment)
+    our_status, our_output = outcome(kvorum_program(), folder / "ours", argv, environment)
+    first = our_output.splitlines()[0]
+    words = (
+        words_of_etcd(output)
+        if '"level":"fatal","ts"' not in output.splitlines()[0]
+        else json.loads(output.splitlines()[0])["msg"]
+    )
+    # etcd names the variable beside the message, and what its resolver found behind it.
+    words = words.replace("conflicting environment variable is", 'conflicting environment variable "ETCD_NAME" is')
+    words = (
+        words.removesuffix(")").split(" (resolved urls")[0] if "flag))" in words else words.split(" (resolved urls")[0]
+    )
+    assert first == f"kvorum: {words}"
+    assert our_status == status
+    assert "Traceback" not in our_output
+    assert list((folder / "ours").iterdir()) == []
