@@ -18,7 +18,7 @@ from kvorum.config import Config, check_bootstrap
 from kvorum.etcdpb.raft_pb2 import WalMetadata
 from kvorum.flags import Url
 from kvorum.net.call import Routes
-from kvorum.net.listener import CannotListen, Listener
+from kvorum.net.listener import CannotListen, Listener, require_free
 from kvorum.peer.discovery import Discovery
 from kvorum.peer.handlers import Handlers
 from kvorum.peer.identity import Identity
@@ -114,6 +114,13 @@ class Node:
         """Raises StartRefused, or ConfigError for an initial cluster that cannot be."""
         discovery = Discovery(dial_timeout_s=1.0 + config.election_timeout_ms / 1000, timeout_s=PEER_ANSWER_S)
         try:
+            for flag, urls in (
+                ("--listen-peer-urls", config.listen_peer_urls),
+                ("--listen-client-urls", config.listen_client_urls),
+                ("--listen-metrics-urls", config.listen_metrics_urls),
+            ):
+                for url in urls:
+                    require_free(str(url), flag)
             data_dir = DataDir.open(config.data_dir)
             node = cls(config, data_dir, discovery)
             beginning = await node._begin()

@@ -162,6 +162,11 @@ def read_listen_url(url: str, flag: str) -> tuple[str, int]:
     return host, port
 
 
+def require_free(url: str, flag: str) -> None:
+    """Before anything is written: whether url can be listened on now. Raises CannotListen."""
+    _bind(*read_listen_url(url, flag), flag).close()
+
+
 def _bind(host: str, port: int, flag: str) -> socket.socket:
     """A bound socket. SO_REUSEADDR: a restarted node must not wait for its old connections to time out."""
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
