@@ -143,7 +143,8 @@ def check_bootstrap(config: Config, resolve: Callable[[str], str] | None = None)
         )
     urls = [url for members in cluster.values() for url in members]
     if len(set(urls)) != len(urls):
-        raise _failed(f"initial cluster {config.initial_cluster_text} has duplicate url")
+        pairs = sorted(f"{name}={url}" for name, members in cluster.items() for url in members)
+        raise _failed(f"initial cluster {','.join(pairs)} has duplicate url", "Each URL belongs to one member")
     if config.initial_cluster_state == "existing":
         return cluster  # the cluster knows our URLs already, from MemberAdd
 
