@@ -106,8 +106,9 @@ class Reconciler:
             answered=asked.answered,
             joining_since_s=statuses.joining_since(self.status),
         )
-        # Tries count for as long as the same member leads.
-        self._hand_overs = {leader: tries for leader, tries in self._hand_overs.items() if leader == seen.leader}
+        # Tries count until another member is seen to lead; no leader for a moment is a hand-over under way.
+        if seen.leader:
+            self._hand_overs = {leader: tries for leader, tries in self._hand_overs.items() if leader == seen.leader}
         return replace(seen, hand_overs=dict(self._hand_overs))
 
     async def run_pass(self, cluster: KVCluster, generation: int, held: Hold | None = None) -> Outcome:

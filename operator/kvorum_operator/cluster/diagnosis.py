@@ -91,8 +91,9 @@ def state_of(name: str, entry: Entry | None, spec: Spec, seen: Observation) -> t
     if node is None or not node.running:
         if spec.replicas == 0:
             return MemberState.ASLEEP, ""
-        if entry is not None and entry.started and name not in seen.volumes:
-            return MemberState.DATA_LOST, "its volume is gone"
+        volume = seen.volumes.get(name)
+        if entry is not None and entry.started and (volume is None or seen.is_stale(volume)):
+            return MemberState.DATA_LOST, "its volume is gone" if volume is None else "its volume is another member's"
         if entry is not None and not entry.started:
             return MemberState.JOINING, seen.blocked.get(name, "was added and has not started")
         if node is not None and node.failures_count > 1:
@@ -108,27 +109,32 @@ def state_of(name: str, entry: Entry | None, spec: Spec, seen: Observation) -> t
 
 
 def judge(spec: Spec, seen: Observation, members: tuple[MemberView, ...]) -> tuple[Health, Reason, str]:
-    troubled = [one for one in members if one.state not in (MemberState.SERVING, MemberState.LEAVING)]
-    running = sum(seen.is_running(one.name) for one in members)
+    learners = seen.member_ids - seen.voters
+    calm = (MemberState.SERVING, MemberState.LEAVING)
+    troubled = [one for one in members if one.state not in calm and one.member_id not in learners]
+    running = any(seen.is_running(one.name) for one in members)
     if len(seen.cluster_ids) > 1:
         return Health.SPLIT, Reason.CLUSTER_ID_MISMATCH, mismatch(seen)
     if seen.cluster_id is None and seen.record is None:
         return Health.NEW, Reason.NEVER_BOOTSTRAPPED, "no member exists yet"
     if spec.replicas == 0:
         if running:
-            return Health.ASLEEP, Reason.FALLING_ASLEEP, f"{running} members still run"
+            return (
+                Health.ASLEEP,
+                Reason.FALLING_ASLEEP,
+                f"still running: {', '.join(one.name for one in members if seen.is_running(one.name))}",
+            )
         return Health.ASLEEP, Reason.ASLEEP, f"no member runs, the data of {len(seen.volumes)} is kept"
     if seen.cluster_id is None:
         return Health.BOOTSTRAPPING, Reason.BOOTSTRAPPING, "the first members start"
+    summary = f"{len(seen.voters_healthy)} of {len(seen.voters)} voters serve"
     details = "; ".join(describe(one) for one in troubled)
     if seen.entries is None or not seen.has_quorum:
-        serving = len(seen.healthy)
-        known = f"{serving} of {len(seen.voters)} voters serve" if seen.entries is not None else "no quorum answers"
+        known = summary if seen.entries is not None else "no quorum answers"
         return Health.NO_QUORUM, Reason.QUORUM_LOST, f"{known}; {details}" if details else known
-    summary = f"{len(seen.voters_healthy)} of {len(seen.voters)} voters serve"
     if len(seen.voters_healthy) == len(seen.voters):
         return Health.HEALTHY, Reason.HEALTHY, summary
-    summary = f"{summary}; {details}"
+    summary = f"{summary}; {details}" if details else summary
     if len(seen.voters_healthy) == quorum.size(len(seen.voters)) and len(seen.voters) >= 3:
         return Health.AT_RISK, Reason.QUORUM_AT_RISK, f"{summary}; the next loss stops writes"
     return Health.DEGRADED, REASONS[worst(troubled)], summary

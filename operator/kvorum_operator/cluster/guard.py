@@ -191,7 +191,10 @@ def may_be_withdrawn(entry: Entry, seen: Observation) -> bool:
 
 
 def carries_on_without(entry: Entry, seen: Observation) -> Hold | None:
-    """I1, I2: the voters that stay and serve are a quorum, and have caught up if a serving one goes."""
+    """I1, I2: the voters that stay and serve are a quorum, and have caught up unless the node that goes is down.
+
+    A silent one may serve: what only it and the leader have must not go with it (I8).
+    """
     if not quorum.holds_without(seen.voters, seen.voters_healthy, entry.id):
         left = len(seen.voters_healthy - {entry.id})
         return Hold(
@@ -199,7 +202,7 @@ def carries_on_without(entry: Entry, seen: Observation) -> Hold | None:
             f"I1: without {entry.name} only {left} of {len(seen.voters) - 1} voters would serve",
             "more voters to answer",
         )
-    if entry.id in seen.healthy:
+    if entry.name is None or seen.is_running(entry.name):
         caught_up = {voter for voter in seen.voters_healthy if seen.is_caught_up(voter)}
         if not quorum.holds_without(seen.voters, caught_up, entry.id):
             behind = sorted(seen.name_of(voter) for voter in seen.voters_healthy - caught_up)
@@ -212,8 +215,11 @@ def carries_on_without(entry: Entry, seen: Observation) -> Hold | None:
 
 
 def hand_over_first(entry: Entry, seen: Observation) -> Hold | None:
-    """I3: a reachable leader hands over first, while another caught-up voter exists, up to three tries."""
-    if entry.id != seen.leader or entry.id not in seen.healthy or not successors(entry.id, seen):
+    """I3: a leader hands over first, while another caught-up voter exists, up to three tries.
+
+    Also one that is silent for us while others follow it: it is alive. If it stays silent, the tries run out.
+    """
+    if entry.id != seen.leader or not successors(entry.id, seen):
         return None
     tries = seen.hand_overs.get(entry.id)
     if tries is not None and tries.tries_count >= HAND_OVER_TRIES_MAX:

@@ -162,8 +162,12 @@ class Observation:
 
     @cached_property
     def leader(self) -> int:
-        """The leader, by those that answer with the highest term; 0 when none is known."""
-        claims = [(answer.term, answer.leader) for answer in self.answers.values() if answer.leader]
+        """The leader, by the voters that answer with the highest term; 0 when none is known.
+
+        A learner's word does not count: without elections of its own it names the last leader for ever.
+        """
+        voters = [answer for answer in self.answers.values() if not answer.is_learner]
+        claims = [(answer.term, answer.leader) for answer in voters if answer.leader]
         return max(claims)[1] if claims else 0
 
     @cached_property

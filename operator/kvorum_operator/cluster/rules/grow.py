@@ -18,6 +18,6 @@ def grow(spec: Spec, seen: Observation) -> Step | Hold | None:
                 f"{address.name} cannot be started: {why}",
                 f"that to be cleared for {address.name}",
             )
-        because = f"spec.replicas is {spec.replicas}, and there are {len(seen.voters)} voters"
+        because = f"spec.replicas is {spec.replicas}, the member list has {len(seen.voters)}"
         return AddLearner(name=address.name, peer_url=address.peer_url, because=because)
     return None

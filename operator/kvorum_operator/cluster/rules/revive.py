@@ -14,6 +14,9 @@ WAKING_S_MAX = 30.0  # for how long silence after a start is no sign of trouble
 
 
 def revive(spec: Spec, seen: Observation) -> Step | Hold | None:
+    if seen.entries is None and seen.leader in seen.answers:
+        # Its list can be had in a moment, and tells members from leftovers; volumes are asked only when it cannot.
+        return Hold(Reason.WAKING, "a leader answers, its member list is not confirmed yet", "a quorum to confirm it")
     expected = members_expected(seen)
     down = [name for name in expected if not seen.is_running(name)]
     reasons = {name: held for name in down if (held := cannot_start(name, seen))}
@@ -69,17 +72,17 @@ def silence(expected: list[str], seen: Observation) -> Hold | None:
     if not expected:
         return nothing_to_wake(seen)
     silent = [name for name in expected if not answers(name, seen)]
-    if not silent and seen.entries is not None:
+    if not silent:
         return None
-    listed = ", ".join(silent or expected)
+    listed = ", ".join(silent)
     if seen.cluster_id is None:
         return Hold(Reason.BOOTSTRAPPING, "the first members have started", f"{listed} to answer")
-    started_s = max(seen.nodes[name].since_s for name in silent or expected)
+    started_s = max(seen.nodes[name].since_s for name in silent)
     if seen.now_s - started_s < WAKING_S_MAX:
-        return Hold(Reason.WAKING, f"{listed} started and does not serve yet", f"{listed} to answer")
+        return Hold(Reason.WAKING, f"no answer yet from {listed}, just started", f"{listed} to answer")
     if seen.entries is None:
         return Hold(Reason.QUORUM_LOST, f"no quorum answers; silent: {listed}", f"{listed} to answer")
-    return Hold(Reason.MEMBER_UNREACHABLE, f"{listed} runs and does not answer", f"{listed} to answer")
+    return Hold(Reason.MEMBER_UNREACHABLE, f"no answer from {listed}, running", f"{listed} to answer")
 
 
 def nothing_to_wake(seen: Observation) -> Hold | None:

@@ -19,9 +19,9 @@ from kvorum_operator.reconcile import Scene, StepFailed
 
 
 class Machine:
-    """One local cluster. program: what members run."""
+    """One local cluster. program: what members run; without one they can be seen and stopped, not started."""
 
-    def __init__(self, state: StateDirectory, identity: Identity, program: Path) -> None:
+    def __init__(self, state: StateDirectory, identity: Identity, program: Path | None) -> None:
         self._state = state
         self._identity = identity
         self._program = program
@@ -74,6 +74,7 @@ class Machine:
             raise StepFailed("the bootstrap was recorded before") from None
 
     async def start_nodes(self, step: StartNodes, cluster: KVCluster, seen: Observation) -> None:
+        assert self._program is not None, "no program to start members with"
         for name in step.names:
             self._state.create_volume(name, labels.at_creation(name, seen), self._identity)
             self._state.data(name).mkdir(mode=0o700, exist_ok=True)

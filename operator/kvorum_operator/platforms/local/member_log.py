@@ -66,3 +66,17 @@ def complaint(line: str) -> str | None:
     if not isinstance(content, dict) or content.get("level") not in ("fatal", "panic"):
         return None
     return ": ".join(str(content[key]) for key in ("msg", "error") if content.get(key))
+
+
+def read_from(path: Path, offset: int) -> tuple[list[str], int]:
+    """Whole lines added since offset, and the offset after them. A log that became shorter is read from its start."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(offset if offset <= size else 0)
+            start = file.tell()
+            data = file.read()
+    except FileNotFoundError:
+        return [], 0
+    whole = data.rfind(b"\n") + 1
+    return data[:whole].decode(errors="replace").splitlines(), start + whole

@@ -34,7 +34,7 @@ from kvorum_operator.reconcile import Outcome, Reconciler
 MOVING_S = 0.3  # between passes while something is under way
 SETTLED_S = 1.0  # and when all is as it should be: a dead member is noticed that soon
 
-EXIT_OK, EXIT_NOT_READY, EXIT_REFUSED = 0, 1, 2
+EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class Operator:
             if self.options.wait_ready and time.monotonic() > deadline_s:
                 why = next(one.message for one in outcome.status.conditions if one.type == "Ready")
                 self.screen.say("error", f"not ready within {self.options.timeout_s:g} s: {why}")
-                return EXIT_NOT_READY
+                return EXIT_FAILED
             if self.options.once and not self.options.wait_ready and not outcome.acted:
                 return EXIT_OK
             if not outcome.acted:

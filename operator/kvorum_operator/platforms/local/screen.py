@@ -40,29 +40,31 @@ class Lines:
 
     def __init__(self, hints: Hints) -> None:
         self._hints = hints
-        self._last: dict[str, str] = {}
+        self._last = ""
         self._ready = False
 
     def say(self, kind: str, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {kind:<6} {text}", flush=True)  # noqa: T201 - this is the program's output
 
     def show(self, outcome: Outcome) -> None:
-        for kind, text in happenings(outcome):
-            if self._last.get("happening") != f"{kind} {text}":
-                self._last["happening"] = f"{kind} {text}"
+        said = happenings(outcome)
+        for kind, text in said:
+            if self._last != f"{kind} {text}":
+                self._last = f"{kind} {text}"
                 self.say(kind, text)
-        if outcome.ready != self._ready:
-            self._ready = outcome.ready
-            self.say("ready" if outcome.ready else "change", ready_condition(outcome.status).message)
-            if outcome.ready:
-                self._show_table(outcome.status)
+        if outcome.ready and not self._ready:
+            self.say("ready", ready_condition(outcome.status).message)
+            self._show_table(outcome.status)
+        elif self._ready and not outcome.ready and not said:
+            self.say("change", ready_condition(outcome.status).message)
+        self._ready = outcome.ready
 
     def _show_table(self, status: Status) -> None:
         rows = [COLUMNS, *(cells(member) for member in status.members)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
         for row in rows:
             print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())  # noqa: T201
-        if status.endpoints and outcome_serves(status):
+        if status.endpoints and serves(status):
             print(f"  endpoints  {','.join(status.endpoints)}")  # noqa: T201
             print(f"  try        {self._hints.command.format(endpoints=','.join(status.endpoints))}", flush=True)  # noqa: T201
 
@@ -108,7 +110,7 @@ def drawing(hints: Hints, outcome: Outcome) -> RenderableType:
     below: list[RenderableType] = [Text.assemble(*condition_marks(status.conditions))]
     below.extend(Text.assemble((f"{kind:<6} ", STYLES.get(kind, "yellow")), text) for kind, text in happenings(outcome))
     below.append(Text(ready_condition(status).message, style="green" if outcome.ready else "yellow"))
-    if status.endpoints and outcome_serves(status):
+    if status.endpoints and serves(status):
         below.append(Text(hints.command.format(endpoints=",".join(status.endpoints)), style="dim", overflow="fold"))
     return Group(table, *below)
 
@@ -154,5 +156,5 @@ def ready_condition(status: Status) -> Condition:
     return next(one for one in status.conditions if one.type == "Ready")
 
 
-def outcome_serves(status: Status) -> bool:
+def serves(status: Status) -> bool:
     return any(one.type == "Available" and one.status == "True" for one in status.conditions)

@@ -1,0 +1,382 @@
+"""The planner against a world of members, nodes and volumes that fail: seeds, and numbers checked against the truth.
+
+The planner sees observations with holes: answers and member lists go missing, the operator is killed before or after a
+step and forgets, the status is lost. What it does is done to the truth, and the invariants are checked there, by code
+that shares nothing with the guard. After the faults stop the cluster must become what the specification wants.
+"""
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from kvorum_operator.api.v1alpha1 import Spec
+from kvorum_operator.cluster.observation import (
+    LAG_ENTRIES_MAX,
+    Address,
+    Answer,
+    Entry,
+    HandOvers,
+    Node,
+    Observation,
+    Record,
+    Volume,
+)
+from kvorum_operator.cluster.plan import plan
+from kvorum_operator.cluster.step import (
+    AddLearner,
+    Bootstrap,
+    Discard,
+    HandOver,
+    Hold,
+    PromoteMember,
+    RemoveMember,
+    StartNodes,
+    Step,
+    StopNodes,
+)
+
+SEEDS = range(120)
+PASSES = 150
+PASSES_TO_SETTLE = 150
+CLUSTER_ID = 0xC1
+NAMES = [f"kv-{k}" for k in range(9)]
+TRIES_MAX = 3
+
+
+@dataclass(slots=True)
+class Member:
+    id: int
+    name: str
+    learner: bool = True
+    started: bool = False
+
+
+@dataclass(slots=True)
+class Disk:
+    """A volume. member: whose data is on it; None while nothing was written."""
+
+    member_label: int | None
+    cluster_label: int | None
+    member: int | None = None
+
+
+@dataclass
+class World:
+    random: random.Random
+    replicas: int = 3
+    now_s: float = 1_000_000.0
+    members: dict[int, Member] = field(default_factory=dict)
+    running: dict[str, float] = field(default_factory=dict)  # when each node started
+    hung: set[str] = field(default_factory=set)
+    disks: dict[str, Disk] = field(default_factory=dict)
+    applied: dict[int, int] = field(default_factory=dict)
+    head: int = 100
+    leader: int = 0
+    term: int = 1
+    record: Record | None = None
+    latch: int | None = None
+    removed: set[int] = field(default_factory=set)
+    hand_overs: dict[int, HandOvers] = field(default_factory=dict)  # what the operator remembers
+    tries: Counter[int] = field(default_factory=Counter)  # what was really asked since that member leads
+    joining_since: dict[int, float] = field(default_factory=dict)
+    steps: Counter[str] = field(default_factory=Counter)
+    last_id: int = 0x100
+
+    # The truth.
+
+    def serves(self, member: Member) -> bool:
+        """Its node runs on its own data and answers."""
+        disk = self.disks.get(member.name)
+        return (
+            member.name in self.running
+            and member.name not in self.hung
+            and disk is not None
+            and disk.member == member.id
+        )
+
+    def voters(self) -> list[Member]:
+        return [one for one in self.members.values() if not one.learner]
+
+    def voters_serving(self) -> list[Member]:
+        return [one for one in self.voters() if self.serves(one)]
+
+    def has_quorum(self) -> bool:
+        return len(self.voters_serving()) > len(self.voters()) // 2
+
+    def named(self, name: str) -> Member | None:
+        return next((one for one in self.members.values() if one.name == name), None)
+
+    def tick(self, *, calm: bool = False) -> None:
+        """Time goes by: nodes start up, followers catch up, a leader is elected."""
+        self.now_s += self.random.choice((0.3, 0.3, 1.0, 5.0))
+        for member in self.members.values():
+            if self.serves(member) and (self.has_quorum() or not any(m.started for m in self.members.values())):
+                member.started = True
+        if not self.has_quorum():
+            self.leader = 0
+            return
+        if self.leader not in {one.id for one in self.voters_serving()}:
+            able = [one for one in self.voters_serving() if self.applied.get(one.id, 0) >= self.head - LAG_ENTRIES_MAX]
+            self.elect(self.random.choice(able or self.voters_serving()).id)
+        self.head += self.random.choice((0, 10, 3_000))
+        self.applied[self.leader] = self.head
+        for member in self.members.values():
+            if self.serves(member) and (calm or self.random.random() < 0.7):
+                self.applied[member.id] = self.head
+
+    def elect(self, member_id: int) -> None:
+        self.leader, self.term = member_id, self.term + 1
+        self.tries.clear()
+
+    def fault(self) -> None:
+        """Something goes wrong, or somebody edits the specification."""
+        roll = self.random.random()
+        if roll < 0.12 and self.running:
+            name = self.random.choice(sorted(self.running))
+            del self.running[name]
+            self.hung.discard(name)
+        elif roll < 0.14:
+            self.running.clear()
+            self.hung.clear()
+        elif roll < 0.20 and self.running:
+            self.hung.add(self.random.choice(sorted(self.running)))
+        elif roll < 0.35:
+            self.hung.clear()
+        elif roll < 0.45:
+            self.replicas = self.random.choice((0, 1, 2, 3, 3, 4, 5, 7))
+        elif roll < 0.50:
+            self.hand_overs.clear()  # the operator was killed: what it remembered is gone
+            self.joining_since.clear()
+        elif roll < 0.52:
+            self.latch = None  # the status was lost; volumes still name the cluster
+        elif roll < 0.53:
+            self.now_s += 400.0
+
+    # What the operator sees, and does.
+
+    def observe(self, *, calm: bool) -> Observation:
+        def hidden(chance: float) -> bool:
+            return not calm and self.random.random() < chance
+
+        answered = {}
+        for member in self.members.values():
+            if self.serves(member) and not hidden(0.1):
+                answered[member.name] = Answer(
+                    member_id=member.id,
+                    cluster_id=CLUSTER_ID,
+                    leader=self.leader,
+                    term=self.term,
+                    raft_index=self.applied.get(member.id, 0),
+                    applied_index=self.applied.get(member.id, 0),
+                    revision=1,
+                    database_bytes=1,
+                    version="3.5.30",
+                    is_learner=member.learner,
+                )
+        entries = None
+        if self.leader and any(answer.leader for answer in answered.values()) and not hidden(0.1):
+            entries = tuple(
+                Entry(one.id, one.name, (f"http://{one.name}:2380",), one.started, one.learner)
+                for one in self.members.values()
+            )
+            for one in entries:
+                if not one.started:
+                    self.joining_since.setdefault(one.id, self.now_s)
+        for name, answer in answered.items():  # volumes are labelled by what runs on them, as in every pass
+            disk = self.disks[name]
+            if disk.member_label is None:
+                disk.member_label, disk.cluster_label = answer.member_id, answer.cluster_id
+        if self.leader:
+            self.hand_overs = {one: tries for one, tries in self.hand_overs.items() if one == self.leader}
+        seen = Observation(
+            now_s=self.now_s,
+            addresses={name: Address(name, f"http://{name}:2379", f"http://{name}:2380") for name in NAMES},
+            nodes={
+                name: Node(name, name in self.running, self.running.get(name, 0.0))
+                for name in self.disks.keys() | self.running.keys()
+            },
+            volumes={
+                name: Volume(name, True, disk.cluster_label, disk.member_label) for name, disk in self.disks.items()
+            },
+            record=self.record,
+            latched_cluster_id=self.latch,
+            entries=entries,
+            answered=answered,
+            hand_overs=dict(self.hand_overs),
+            joining_since_s=dict(self.joining_since),
+        )
+        self.latch = seen.cluster_id
+        return seen
+
+    def do(self, step: Step, seen: Observation) -> None:
+        self.steps[type(step).__name__] += 1
+        match step:
+            case Bootstrap():
+                assert self.record is None, "I4: bootstrapped twice"
+                self.record = Record("token", step.members)
+                for name in step.members:
+                    self.last_id += 1
+                    self.members[self.last_id] = Member(self.last_id, name, learner=False)
+            case StartNodes():
+                assert self.replicas > 0, "I5: started while it is to sleep"
+                for name in step.names:
+                    self.start(name)
+            case StopNodes():
+                assert self.replicas == 0, "I2: stopped together while it is not to sleep"
+                for name in step.names:
+                    self.running.pop(name, None)
+                    self.hung.discard(name)
+            case AddLearner():
+                self.add(step)
+            case PromoteMember():
+                self.promote(step)
+            case RemoveMember():
+                self.remove(step)
+            case HandOver():
+                assert step.leader == self.leader, "I3: somebody else was asked to hand over"
+                self.hand_overs[step.leader] = HandOvers(
+                    self.hand_overs.get(step.leader, HandOvers()).tries_count + 1, self.now_s
+                )
+                self.tries[step.leader] += 1
+                target = self.members[step.to]
+                if self.serves(target) and self.random.random() < 0.6:
+                    self.elect(step.to)
+            case Discard():
+                self.discard(step)
+
+    def start(self, name: str) -> None:
+        assert name not in self.running, f"{name} runs already"
+        member, disk = self.named(name), self.disks.get(name)
+        if disk is None:
+            assert member is not None, f"I5: {name} is no member and got a volume"
+            assert not member.started, f"I7: {name} has voted and got an empty volume"
+            label = member.id if self.latch is not None else None
+            disk = self.disks[name] = Disk(label, self.latch)
+        if disk.member is None and member is not None:
+            disk.member = member.id
+        if disk.member in self.removed:
+            # Only where the leader is silent too: then nobody knows, and the others turn it away.
+            leader = self.members.get(self.leader)
+            assert leader is None or leader.name not in self.seen_answers, (
+                f"I6: {name} started on the data of a removed member"
+            )
+        self.running[name] = self.now_s
+
+    def one_at_a_time(self, but: int | None = None) -> None:
+        pending = [one.name for one in self.members.values() if (one.learner or not one.started) and one.id != but]
+        assert not pending, f"I1: a second change while {pending} has not finished joining"
+
+    def add(self, step: AddLearner) -> None:
+        self.one_at_a_time()
+        assert self.named(step.name) is None, f"I5: {step.name} is a member"
+        assert step.name not in self.disks, f"I6: {step.name} would join on a leftover volume"
+        assert self.has_quorum()
+        self.last_id += 1
+        self.members[self.last_id] = Member(self.last_id, step.name)
+
+    def promote(self, step: PromoteMember) -> None:
+        self.one_at_a_time(but=step.member_id)
+        member = self.members[step.member_id]
+        assert member.learner
+        assert member.started
+        if self.applied.get(member.id, 0) * 10 < self.head * 9:
+            return  # the members refuse
+        member.learner = False
+        assert self.has_quorum(), "I1: the promotion left no quorum of serving voters"
+
+    def remove(self, step: RemoveMember) -> None:
+        self.one_at_a_time(but=step.member_id)
+        member = self.members[step.member_id]
+        assert member.name == step.name, "I9: another member has that id"
+        if NAMES.index(member.name) < self.replicas:
+            lost = member.started and member.name not in self.disks
+            assert member.learner, f"I8: the voter {member.name} is wanted"
+            assert lost or not member.started, f"I8: the learner {member.name} is wanted and well"
+        if not member.learner and member.id == self.leader:
+            able = [
+                one
+                for one in self.voters_serving()
+                if one.id != member.id and self.applied.get(one.id, 0) >= self.head - LAG_ENTRIES_MAX // 2
+            ]
+            fresh = all(one.name in self.seen_answers for one in able)
+            assert not able or not fresh or self.tries[member.id] >= TRIES_MAX, "I3: a leader went without handing over"
+        served = self.serves(member)
+        del self.members[step.member_id]
+        self.removed.add(member.id)
+        if not member.learner:
+            assert self.voters(), "I1: the last voter was removed"
+            assert self.has_quorum(), "I1: the removal left no quorum of serving voters"
+            if served:
+                near = [
+                    one for one in self.voters_serving() if self.applied.get(one.id, 0) >= self.head - LAG_ENTRIES_MAX
+                ]
+                assert len(near) > len(self.voters()) // 2, "I2: the voters that stay had not caught up"
+        if member.id == self.leader:
+            self.leader = 0
+
+    seen_answers: set[str] = field(default_factory=set)
+
+    def discard(self, step: Discard) -> None:
+        disk, member = self.disks.get(step.name), self.named(step.name)
+        if disk is not None:
+            assert disk.member not in self.members, f"I8: the data of the member {step.name} was deleted"
+        assert member is None or not member.started, f"I8: the node of the member {step.name} was taken away"
+        self.disks.pop(step.name, None)
+        self.running.pop(step.name, None)
+        self.hung.discard(step.name)
+
+    def run_pass(self, *, calm: bool = False) -> Step | Hold | None:
+        seen = self.observe(calm=calm)
+        self.seen_answers = set(seen.answered)
+        decision = plan(Spec(replicas=self.replicas), seen)
+        if isinstance(decision, Step) and (calm or self.random.random() < 0.9):  # else killed just before
+            self.do(decision, seen)
+        return decision
+
+
+@pytest.fixture(scope="module")
+def steps_taken() -> Counter[str]:
+    return Counter()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cluster_keeps_its_invariants_under_faults_and_then_becomes_what_is_wanted(
+    seed: int, steps_taken: Counter[str]
+) -> None:
+    world = World(random.Random(seed), replicas=random.Random(seed).choice((1, 3, 5)))
+    for _ in range(PASSES):
+        world.tick()
+        world.fault()
+        world.run_pass()
+    world.hung.clear()
+    world.replicas = world.replicas or 3
+    decision: Step | Hold | None = None
+    for _ in range(PASSES_TO_SETTLE):
+        world.tick(calm=True)
+        decision = world.run_pass(calm=True)
+        if decision is None:
+            break
+    assert decision is None, f"seed {seed}: not settled: {decision}"
+    assert {one.name for one in world.voters_serving()} == set(NAMES[: world.replicas]), f"seed {seed}"
+    assert not [one for one in world.members.values() if one.learner]
+    assert set(world.disks) == set(NAMES[: world.replicas]), f"seed {seed}: leftovers"
+    steps_taken.update(world.steps)
+
+
+def test_faults_reached_every_kind_of_step(steps_taken: Counter[str]) -> None:
+    """After the seeds: each kind of step was taken often enough for their silence to mean something."""
+    if sum(steps_taken.values()) == 0:
+        pytest.skip("runs after the seeds of this module, in the same process")
+    minima = {
+        "Bootstrap": 100,
+        "StartNodes": 1000,
+        "StopNodes": 100,
+        "AddLearner": 300,
+        "PromoteMember": 300,
+        "RemoveMember": 300,
+        "Discard": 300,
+        "HandOver": 50,
+    }
+    print(dict(steps_taken))
+    assert {kind: steps_taken[kind] for kind in minima if steps_taken[kind] < minima[kind]} == {}
