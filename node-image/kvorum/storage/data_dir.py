@@ -92,7 +92,7 @@ class DataDir:
             raise CorruptWal(
                 self.wal_path,
                 None,
-                f"the log begins with {replay.entries[0].index}, but the tables hold only what is before {applied_index + 1}",
+                f"the log begins with {replay.entries[0].index}, but the tables end with {applied_index}",
             )
 
     def close(self) -> None:

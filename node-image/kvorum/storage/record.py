@@ -63,7 +63,8 @@ def read_record(segment: bytes, offset: int, crc: int) -> Record | None:
     crc:     the sum up to here. A record of kind CRC has no data: its sum is the caller's to compare.
 
     Raises TornRecord if a sector of it was never written, or the file ends within it: both only happen to the last
-    write before a crash, which was not acknowledged. Raises CorruptRecord if it is wrong in any other way.
+    write before a crash, which was not acknowledged. Raises CorruptRecord if it is wrong in any other way. Stricter
+    than etcd, which takes some rotted lengths for torn records or for the end of the log.
     """
     if offset == len(segment):
         return None
@@ -71,6 +72,9 @@ def read_record(segment: bytes, offset: int, crc: int) -> Record | None:
         raise TornRecord(f"{len(segment) - offset} bytes are left, a record begins with {FRAME_BYTES}")
     (word,) = _LENGTH.unpack_from(segment, offset)
     if word == 0:
+        # Nothing was written here, or its sector was lost: either way the rest of that sector is empty too.
+        if any(segment[offset : offset - offset % SECTOR_BYTES + SECTOR_BYTES]):
+            raise CorruptRecord("zeros for a record's length, but data behind them in the same sector")
         return None
     size, padding = word & _SIZE_MASK, word >> 56
     # 8 bytes never cross a sector, so a length word was written whole or not at all.
@@ -78,25 +82,19 @@ def read_record(segment: bytes, offset: int, crc: int) -> Record | None:
         raise CorruptRecord(f"impossible length word {word:016x} (padding {padding:#x} for {size} bytes)")
     start = offset + FRAME_BYTES
     stop = start + size + (-size & 7)
-    if stop > len(segment):
-        # The file had no room for this write: it was growing when the power went. A length that rotted also leads
-        # here; the record's own length inside tells the two apart.
-        there = len(segment) - start
-        if (
-            there < _HEAD_BYTES_MAX
-            or _has_empty_sector(segment, start, len(segment))
-            or _inner_size(segment, start) == size
-        ):
-            raise TornRecord("the file ends within the record")
-        raise CorruptRecord(f"record of {size} bytes, but the file ends after {len(segment) - start}")
     try:
+        if stop > len(segment):
+            raise CorruptRecord(f"record of {size} bytes, but the file ends after {len(segment) - start}")
         kind, stored_crc, data = _decode_body(segment[start : start + size])
-        if kind != CRC:
+        if kind == CRC:
+            if data:
+                raise CorruptRecord("a checksum record with data")
+        else:
             crc = extend_crc(crc, data)
             if stored_crc != crc:
                 raise CorruptRecord(f"checksum {stored_crc:08x} is stored, but the data give {crc:08x}")
     except (CorruptRecord, NotRaftpb) as why:
-        if _has_empty_sector(segment, start, stop):
+        if _is_torn(segment, offset, size, stop):
             raise TornRecord(str(why)) from None
         raise CorruptRecord(str(why)) from None
     return Record(kind, stored_crc, data, stop)
@@ -118,23 +116,20 @@ def _decode_body(body: bytes) -> tuple[int, int, bytes]:
     return kind, crc, body[at:]
 
 
-def _inner_size(segment: bytes, start: int) -> int | None:
-    """The size of a record by what its own fields say, None if they say nothing. Only its head needs to be there."""
-    head = segment[start : start + _HEAD_BYTES_MAX]
-    if head[0] != 0x08 or not METADATA <= head[1] <= SNAPSHOT or head[2] != 0x10:
-        return None
-    try:
-        _, at = decode_varint(head, 3)
-        if head[at : at + 1] != b"\x1a":
-            return None
-        size, at = decode_varint(head, at + 1)
-    except NotRaftpb:
-        return None
-    return at + size
+def _is_torn(segment: bytes, offset: int, size: int, stop: int) -> bool:
+    """Whether a write that never came to its end explains what is wrong with the record at offset.
 
-
-def _has_empty_sector(segment: bytes, start: int, stop: int) -> bool:
-    """Whether what one sector has of segment[start:stop] is all zeros: the write never reached that sector."""
+    Then a sector of it is all zeros, or the file ends early: it was growing. But its length word is there, so what
+    lies in the same sector was written with it, and the record's own lengths must agree. Where they do not, the length
+    rotted, and the zeros are those behind the last record; etcd would cut off acknowledged records there.
+    """
+    start = offset + FRAME_BYTES
+    sector_end = offset - offset % SECTOR_BYTES + SECTOR_BYTES
+    head = segment[start : min(sector_end, start + _HEAD_BYTES_MAX)]
+    if len(head) == _HEAD_BYTES_MAX and _size_by_head(head) != size:
+        return False
+    if stop > len(segment):
+        return True
     at = start
     while at < stop:
         sector_end = min(at - at % SECTOR_BYTES + SECTOR_BYTES, stop)
@@ -142,6 +137,20 @@ def _has_empty_sector(segment: bytes, start: int, stop: int) -> bool:
             return True
         at = sector_end
     return False
+
+
+def _size_by_head(head: bytes) -> int | None:
+    """The size of a record by what its own first fields say, None if they say nothing."""
+    if head[0] != 0x08 or not METADATA <= head[1] <= SNAPSHOT or head[2] != 0x10:
+        return None
+    try:
+        _, at = decode_varint(head, 3)
+        if head[at] != 0x1A:
+            return at  # without data
+        size, at = decode_varint(head, at + 1)
+    except (NotRaftpb, IndexError):
+        return None
+    return at + size
 
 
 def encode_snapshot_mark(snapshot: Snapshot) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvorum.raft.message import Entry, HardState, Snapshot
-from kvorum.storage.entry_codec import decode_entry, decode_hard_state
+from kvorum.storage.entry_codec import decode_entry, decode_hard_state, encode_hard_state
 from kvorum.storage.record import CRC, ENTRY, METADATA, SNAPSHOT, STATE, CorruptRecord, Record, decode_snapshot_mark
 
 
@@ -61,13 +61,20 @@ class Replayer:
         if kind == ENTRY:
             self._add_entry(decode_entry(data))
         elif kind == STATE:
-            self.hard_state = decode_hard_state(data)
+            self._set_state(data)
         elif kind == SNAPSHOT:
             self.snapshots.append(decode_snapshot_mark(data))
         elif kind == METADATA:
             if self.metadata is not None and self.metadata != data:
                 raise CorruptRecord("this segment belongs to another member")
             self.metadata = data
+
+    def _set_state(self, data: bytes) -> None:
+        """The checksum does not cover a record's kind, so an entry could pass for a state: it must look like one."""
+        before, state = self.hard_state, decode_hard_state(data)
+        if encode_hard_state(state) != data or state.term < before.term or state.commit < before.commit:
+            raise CorruptRecord(f"{state} cannot follow {before}: terms and commits never go back")
+        self.hard_state = state
 
     def _add_entry(self, entry: Entry) -> None:
         """An entry at or below the last one replaces it and all behind it: a new leader overwrote them."""

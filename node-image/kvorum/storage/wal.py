@@ -15,6 +15,7 @@ from kvorum.storage.disk import Disk, File
 from kvorum.storage.entry_codec import NotRaftpb, decode_entry, encode_entry, encode_hard_state
 from kvorum.storage.fault import CorruptWal, Locked, WalFailed
 from kvorum.storage.record import (
+    CRC,
     ENTRY,
     SNAPSHOT,
     STATE,
@@ -154,6 +155,7 @@ class Wal:
             # that we have, must not be lost to a power cut after that.
             tail.fsync()
             disk.sync_directory(directory)
+            disk.sync_directory(directory.parent)
         except OSError as error:
             _close(segments)
             raise WalFailed(directory, "read the log", error) from error
@@ -296,7 +298,8 @@ def _read_segment(path: Path, content: bytes, replayer: Replayer) -> tuple[int, 
     torn = ""
     try:
         while (record := read_record(content, offset, replayer.crc)) is not None:
-            if records_count < len(HEAD) and record.kind != HEAD[records_count]:
+            expected = HEAD[records_count] if records_count < len(HEAD) else None
+            if (record.kind != expected) if expected else (record.kind == CRC):
                 raise CorruptRecord(f"record {records_count} of a segment cannot be of kind {record.kind}")
             replayer.add(record)
             offset = record.end
