@@ -96,7 +96,7 @@ def may_remove(server: "Server", member_id: int) -> Refusal | None:
         return refusal.MEMBER_NOT_ENOUGH_STARTED
     if member_id != server.member_id and server.peers.active_since(member_id) is None:
         return None
-    if connected_voters(server) - 1 < 1 + (len(voting) - 1 - 1) // 2:
+    if connected_voters(server) - 1 < (len(voting) - 1) // 2 + 1:
         return refusal.UNHEALTHY
     return None
 

@@ -1,0 +1,215 @@
+"""Members that are real in everything but the network: raft, WAL, LMDB and server, joined by queues that can be cut.
+
+The event loop, its clock and the disks are real too; ticks are short, so that an election takes 50 ms.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from google.protobuf.message import Message as Request
+from kvorum.etcdpb import rpc_pb2 as rpc
+from kvorum.raft.core import Config, RawNode
+from kvorum.raft.log import MemoryStorage
+from kvorum.raft.message import HardState, Message
+from kvorum.server.header import varint
+from kvorum.server.peers import LeaseLife
+from kvorum.server.server import Server
+from kvorum.server.settings import Settings
+from kvorum.state import membership
+from kvorum.state.machine import Machine
+from kvorum.state.refusal import Refusal
+from kvorum.storage.entry_codec import encode_metadata
+from kvorum.storage.lmdb_store import LmdbStore
+from kvorum.storage.wal import Wal
+
+from tests.kit.deadline import wait_until_async
+
+SETTINGS = Settings(heartbeat_ms=10, election_ms=100, commit_interval_ms=20)
+DEADLINE_S = 10.0
+
+
+class Reply:
+    """An answer that a test waits for."""
+
+    def __init__(self) -> None:
+        self._answered: asyncio.Future[bytes | Refusal] = asyncio.get_running_loop().create_future()
+
+    def reply(self, body: bytes) -> None:
+        assert not self._answered.done(), "answered twice"
+        self._answered.set_result(body)
+
+    def fail(self, code: int, message: str) -> None:
+        assert not self._answered.done(), "answered twice"
+        self._answered.set_result(Refusal(code, message))
+
+    @property
+    def done(self) -> bool:
+        return self._answered.done()
+
+    async def outcome(self) -> bytes | Refusal:
+        return await asyncio.wait_for(asyncio.shield(self._answered), DEADLINE_S)
+
+    async def body(self) -> bytes:
+        outcome = await self.outcome()
+        assert isinstance(outcome, bytes), outcome
+        return outcome
+
+
+class Wire:
+    """One member's side of the network. `cut` holds the ids it can neither reach nor hear."""
+
+    def __init__(self, network: "Cluster", member_id: int) -> None:
+        self._network = network
+        self._id = member_id
+        self.cut: set[int] = set()
+        self._since = asyncio.get_running_loop().time() - 60.0
+
+    def send(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            target = self._network.servers.get(message.to)
+            if (
+                target is not None
+                and message.to not in self.cut
+                and self._id not in self._network.wires[message.to].cut
+            ):
+                asyncio.get_running_loop().call_soon(target.step, [message])
+
+    def add_peer(self, member_id: int, urls: Sequence[str]) -> None:
+        return None  # every server of the network is in reach
+
+    def remove_peer(self, member_id: int) -> None:
+        return None
+
+    def active_since(self, member_id: int) -> float | None:
+        gone = member_id not in self._network.servers or member_id in self.cut
+        return None if gone else self._since
+
+    async def version(self, urls: Sequence[str]) -> str | None:
+        return "3.5.30"
+
+    async def renew_lease(self, urls: Sequence[str], lease_id: int) -> int:
+        return self._leader().lessor.renew(lease_id)
+
+    async def lease_life(self, urls: Sequence[str], lease_id: int, *, keys: bool) -> LeaseLife:
+        return LeaseLife(self._leader().lessor.remaining_s(lease_id), 0, ())
+
+    async def promote(self, urls: Sequence[str], member_id: int) -> None:
+        raise OSError("not part of this network")
+
+    def _leader(self) -> Server:
+        return self._network.leader()
+
+
+class Cluster:
+    """Members 1..n by the ids that etcd's rule gives them."""
+
+    def __init__(self, folder: Path, settings: Settings = SETTINGS) -> None:
+        self._folder = folder
+        self.settings = settings
+        self.servers: dict[int, Server] = {}
+        self.wires: dict[int, Wire] = {}
+        self.broken: list[BaseException] = []
+
+    async def start(self, count: int) -> "Cluster":
+        names = [(f"n{n}", (f"http://127.0.0.1:{n}",)) for n in range(1, count + 1)]
+        members = membership.bootstrap_members(names, "t")
+        entries = membership.bootstrap_entries(members)
+        hard_state = HardState(term=1, commit=len(entries))
+        for member in members:
+            folder = self._folder / member.name
+            folder.mkdir()
+            metadata = encode_metadata(member.id, 1)
+            wal = Wal.create(folder / "wal", metadata, hard_state, entries, segment_bytes=1 << 20)
+            self._run(member.id, folder, wal, MemoryStorage(hard_state=hard_state, entries=entries))
+        await self.elected()
+        return self
+
+    def _run(self, member_id: int, folder: Path, wal: Wal, raft_log: MemoryStorage) -> None:
+        settings = self.settings
+        store = LmdbStore.open(folder / "store")
+        machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=settings.quota_bytes)
+        machine.load()
+        config = Config(id=member_id, election_ticks=settings.election_ticks)
+        raft = RawNode(config, raft_log, applied=machine.applied_index, random=random.Random(member_id).randrange)
+        self.wires[member_id] = Wire(self, member_id)
+        self.servers[member_id] = Server(
+            member_id=member_id,
+            cluster_id=1,
+            cluster_token="t",
+            settings=settings,
+            raft=raft,
+            wal=wal,
+            store=store,
+            machine=machine,
+            peers=self.wires[member_id],
+            loop=asyncio.get_running_loop(),
+            on_fatal=self.broken.append,
+        )
+        self.servers[member_id].start()
+
+    async def elected(self) -> Server:
+        """The leader, once it leads and has applied an entry of its term."""
+
+        async def find() -> Server | None:
+            return next((server for server in self.servers.values() if server.lessor.is_primary), None)
+
+        found = await wait_until_async(find, DEADLINE_S, "a leader")
+        assert found is not None
+        return found
+
+    def leader(self) -> Server:
+        return next(server for server in self.servers.values() if server.is_leader)
+
+    def follower(self) -> Server:
+        return next(server for server in self.servers.values() if not server.is_leader)
+
+    def cut_off(self, member_id: int) -> None:
+        self.wires[member_id].cut = set(self.servers) - {member_id}
+
+    def heal(self) -> None:
+        for wire in self.wires.values():
+            wire.cut = set()
+
+    async def until(self, predicate: Callable[[], bool], what: str) -> None:
+        async def ask() -> bool:
+            return predicate()
+
+        await wait_until_async(ask, DEADLINE_S, what)
+
+    def stop(self) -> None:
+        for server in self.servers.values():
+            server.stop()
+        assert not self.broken, self.broken
+
+
+def put_payload(key: bytes, value: bytes, lease: int = 0) -> bytes:
+    body = rpc.PutRequest(key=key, value=value, lease=lease).SerializeToString()
+    return b"\x22" + varint(len(body)) + body
+
+
+def put(server: Server, key: bytes, value: bytes, lease: int = 0) -> Reply:
+    reply = Reply()
+    server.propose(put_payload(key, value, lease), reply)
+    return reply
+
+
+def propose(server: Server, tag: bytes, request: Request) -> Reply:
+    reply = Reply()
+    body = request.SerializeToString()
+    server.propose(tag + varint(len(body)) + body, reply)
+    return reply
+
+
+def read(server: Server, key: bytes) -> Reply:
+    """A linearizable read of one key; the body is a RangeResponse."""
+    reply = Reply()
+
+    def run(server: Server, answer: object) -> None:
+        body = server.machine.range(rpc.RangeRequest(key=key))
+        assert isinstance(body, bytes)
+        reply.reply(server.header.encode(server.machine.revision) + body)
+
+    server.read(run, reply)
+    return reply
