@@ -209,10 +209,10 @@ async def still_open(reader: asyncio.StreamReader) -> bool:
 
 
 class Proxy:
-    """Stands in front of a port. mangle: what is passed on of each piece, from the listener to the dialer as well."""
+    """Stands in front of a port, target_port, which is set before the first connection comes."""
 
-    def __init__(self, target_port: Callable[[], int]) -> None:
-        self._target_port = target_port
+    def __init__(self) -> None:
+        self.target_port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -241,10 +241,8 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.flowing.set()
-        self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.cut()  # which ends all passing on
+        await asyncio.gather(*self._tasks)
         await self._server.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -257,7 +255,7 @@ class Proxy:
         try:
             if self.refusing:
                 return
-            back, onward = await asyncio.open_connection(HOST, self._target_port())
+            back, onward = await asyncio.open_connection(HOST, self.target_port)
             self._writers.add(onward)
             await self._first_of(self._pass(reader, onward), self._pass(back, writer))
         except OSError:

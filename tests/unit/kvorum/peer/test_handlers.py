@@ -574,7 +574,7 @@ async def test_an_idle_connection_is_closed_and_one_that_waits_for_us_is_not(mon
 @in_loop
 async def test_who_asks_without_reading_is_not_answered_without_end() -> None:
     member = await here()
-    reader, writer = await asyncio.open_connection(HOST, member.port, limit=1024)
+    _, writer = await asyncio.open_connection(HOST, member.port, limit=1024)
     writer.transport.set_write_buffer_limits(high=0)
     request = raw("GET /members") * 100
     sent = 0

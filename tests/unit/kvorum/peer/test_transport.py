@@ -1,0 +1,514 @@
+"""Transports that talk to each other over loopback, with a proxy between them that splits, cuts, stalls and refuses."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+
+import pytest
+from kvorum.peer import inbound, outbound, peer, pipeline
+from kvorum.peer.transport import Transport
+from kvorum.raft.message import Entry, Message, MessageType, Snapshot
+from kvorum.wire import http1
+
+from tests.unit.kvorum.peer.loopback import HOST, Here, Proxy, connected, in_loop, until
+
+A, B = 0xA, 0xB0B
+TERM = 7
+
+
+def append(index: int, entries: int = 1, *, to: int = B, sender: int = A, size: int = 10) -> Message:
+    log = [Entry(TERM, index + 1 + n, bytes(size)) for n in range(entries)]
+    return Message(MessageType.APPEND, to, sender, TERM, TERM, index, log, index)
+
+
+def heartbeat(commit: int = 0, *, to: int = B, sender: int = A) -> Message:
+    return Message(MessageType.HEARTBEAT, to, sender, TERM, entries=[], commit=commit)
+
+
+def of_type(messages: Sequence[Message], kind: MessageType) -> list[Message]:
+    return [message for message in messages if message.type is kind]
+
+
+async def two(proxy: Proxy | None = None) -> tuple[Here, Here]:
+    """A and B. A's dials to B go through the proxy, if there is one: B's messages to A travel there."""
+    a, b = await Here(A).start(), await Here(B).start()
+    if proxy:
+        proxy.target_port = b.port
+    a.transport.add_peer(B, [proxy.url if proxy else b.url])
+    b.transport.add_peer(A, [a.url])
+    await connected(a, b)
+    return a, b
+
+
+async def close(*parts: Here | Proxy) -> None:
+    for part in parts:
+        await part.close()
+
+
+# What is sent arrives
+
+
+@in_loop
+async def test_messages_arrive_whole_and_in_order_both_ways() -> None:
+    a, b = await two()
+    sent = [append(0, 3), append(3, 0), append(3, 64), append(10, 2), append(12, 1, size=3 << 20)]
+    a.transport.send(sent)
+    a.transport.send([heartbeat(1), heartbeat(2)])
+    b.transport.send([Message(MessageType.APPEND_REPLY, A, B, TERM, index=n, entries=[]) for n in range(100)])
+    await until(lambda: len(b.received) == 7 and len(a.received) == 100, "all messages")
+    assert of_type(b.received, MessageType.APPEND) == sent
+    assert of_type(b.received, MessageType.HEARTBEAT) == [heartbeat(1), heartbeat(2)]
+    assert [message.index for message in a.received] == list(range(100))
+    assert (a.unreachable, b.unreachable) == ([], [])
+    await close(a, b)
+
+
+@in_loop
+async def test_what_one_turn_sends_to_a_member_arrives_in_one_call() -> None:
+    a, b = await two()
+    a.transport.send([heartbeat(n) for n in range(50)])
+    await until(lambda: b.received, "the messages")
+    assert b.reads == [50]
+    await close(a, b)
+
+
+@in_loop
+async def test_messages_arrive_alike_when_they_are_split_at_every_byte() -> None:
+    proxy = await Proxy().start()
+    proxy.piece_bytes = 1
+    a, b = await Here(A).start(), await Here(B).start()
+    proxy.target_port = b.port
+    a.transport.add_peer(B, [proxy.url])
+    b.transport.add_peer(A, [a.url])
+    await connected(a, b)
+    sent = [append(0, 3, to=A, sender=B), append(3, 0, to=A, sender=B), append(3, 20, to=A, sender=B)]
+    b.transport.send([*sent, heartbeat(3, to=A, sender=B)])
+    await until(lambda: len(a.received) == 4, "all messages")
+    assert of_type(a.received, MessageType.APPEND) == sent
+    await close(a, b, proxy)
+
+
+@in_loop
+async def test_without_a_stream_messages_go_by_post() -> None:
+    """B knows A, but dials nothing yet: as while a member joins."""
+    a, b = await Here(A).start(), await Here(B).start()
+    a.transport.add_peer(B, [b.url])
+    sent = [append(0, 2), heartbeat(1), append(2, 1)]
+    for message in sent:
+        a.transport.send([message])
+    await until(lambda: len(b.received) == 3, "three posts")
+    assert b.received == sent  # one worker: in order, too
+    assert a.transport.active_since(B) is not None
+    assert a.unreachable == []
+    await close(a, b)
+
+
+@in_loop
+async def test_messages_to_nobody_are_dropped() -> None:
+    a, b = await two()
+    a.transport.send([heartbeat(1, to=0), heartbeat(2, to=0xDEAD), heartbeat(3)])
+    await until(lambda: b.received, "the one message that has a receiver")
+    assert b.received == [heartbeat(3)]
+    assert a.unreachable == []
+    await close(a, b)
+
+
+@in_loop
+async def test_messages_for_another_member_and_raft_s_own_do_not_reach_raft() -> None:
+    a, b = await two()
+    stream = a.transport._peers[B]._message_stream
+    assert stream is not None
+    stream.send([heartbeat(1, to=A), Message(MessageType.HUP, B, A), Message(MessageType.BEAT, B, A), heartbeat(2)])
+    await until(lambda: b.received, "the one message that is for raft")
+    assert b.received == [heartbeat(2)]
+    await close(a, b)
+
+
+@in_loop
+async def test_a_snapshot_is_reported_as_failed() -> None:
+    a, b = await two()
+    a.transport.send([Message(MessageType.SNAPSHOT, B, A, TERM, snapshot=Snapshot(5, 5)), heartbeat(1)])
+    await until(lambda: a.snapshots and b.received, "the report, and the heartbeat beside it")
+    assert a.snapshots == [(B, False)]
+    assert b.received == [heartbeat(1)]
+    await close(a, b)
+
+
+# Trouble
+
+
+@in_loop
+async def test_streams_that_are_cut_come_back_and_raft_is_told() -> None:
+    proxy = await Proxy().start()
+    a, b = await two(proxy)
+    for _ in range(3):
+        b.unreachable.clear()
+        proxy.cut()
+        await until(lambda: A in b.unreachable, "B knows that its messages may be lost")
+        await connected(a, b)
+    b.transport.send([heartbeat(9, to=A, sender=B)])
+    await until(lambda: a.received, "a message after the cuts")
+    await close(a, b, proxy)
+
+
+@in_loop
+async def test_a_member_is_dialed_at_most_ten_times_a_second_for_each_stream() -> None:
+    proxy = await Proxy().start()
+    proxy.refusing = True
+    a, b = await Here(A).start(), await Here(B).start()
+    proxy.target_port = b.port
+    a.transport.add_peer(B, [proxy.url])
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await until(lambda: proxy.accepted >= 20, "twenty dials")
+    assert loop.time() - started > 0.8  # two readers, each at once and then every 100 ms
+    assert a.transport.active_since(B) is None
+    await close(a, b, proxy)
+
+
+@in_loop
+async def test_a_member_that_restarts_is_found_again() -> None:
+    a, b = await two()
+    port = b.port
+    await b.close()
+    await until(lambda: a.transport.active_since(B) is None, "A notices")
+    a.transport.send([heartbeat(1)])
+    await until(lambda: B in a.unreachable, "what is sent meanwhile is reported as lost")
+    b = await Here(B).start(port)
+    b.transport.add_peer(A, [a.url])
+    await connected(a, b)
+    a.transport.send([heartbeat(2)])
+    await until(lambda: heartbeat(2) in b.received, "a message to the new process")
+    await close(a, b)
+
+
+@in_loop
+async def test_the_next_url_is_tried_when_one_fails() -> None:
+    a, b = await Here(A).start(), await Here(B).start()
+    a.transport.add_peer(B, [f"http://{HOST}:1", "http://localhost.invalid:1", b.url])
+    b.transport.add_peer(A, [f"http://{HOST}:1", a.url])
+    await connected(a, b)
+    await close(a, b)
+
+
+@in_loop
+async def test_new_urls_are_used_at_the_next_dial() -> None:
+    a, b = await Here(A).start(), await Here(B).start()
+    b.transport.add_peer(A, [a.url])
+    a.transport.add_peer(B, [f"http://{HOST}:1"])
+    await until(lambda: a.transport._peers[B].active_since is None, "nothing there")
+    a.transport.add_peer(B, [b.url])  # a known one: its URLs have changed
+    await connected(a, b)
+    a.transport.update_peer(B, [f"http://{HOST}:1"])
+    a.transport.update_peer(0xDEAD, [f"http://{HOST}:1"])
+    a.transport.send([heartbeat(1)])
+    await until(lambda: b.received, "what stands goes on")
+    await close(a, b)
+
+
+@in_loop
+async def test_a_stalled_member_costs_a_bounded_queue_and_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(outbound, "STALLED_S", 1000.0)
+    proxy = await Proxy().start()
+    a, b = await Here(A).start(), await Here(B).start()
+    proxy.target_port = a.port
+    a.transport.add_peer(B, [b.url])
+    b.transport.add_peer(A, [proxy.url])
+    await connected(a, b)
+    proxy.flowing.clear()
+    stream = a.transport._peers[B]._append_stream
+    assert stream is not None
+    index = 0
+    while not a.unreachable:  # 64 KiB each: into the sockets, then the buffer, then the queue, then away
+        a.transport.send([append(index, 1, size=65536)])
+        index += 1
+        assert index < 3 * outbound.QUEUE_COUNT_MAX
+        await asyncio.sleep(0)
+    assert len(stream._queue) == outbound.QUEUE_COUNT_MAX
+    assert stream._carrier.buffered_bytes() < 4 << 20
+    monkeypatch.setattr(outbound, "STALLED_S", 0.2)
+    await until(lambda: a.transport._peers[B]._append_stream is not stream, "the stream is given up")
+    assert len(stream._queue) == 0
+    proxy.flowing.set()
+    await connected(a, b)
+    await close(a, b, proxy)
+
+
+@in_loop
+async def test_a_slow_member_gets_everything_in_order() -> None:
+    """The socket stops taking and goes on again: what waits meanwhile neither overtakes nor is lost."""
+    proxy = await Proxy().start()
+    a, b = await Here(A).start(), await Here(B).start()
+    proxy.target_port = a.port
+    a.transport.add_peer(B, [b.url])
+    b.transport.add_peer(A, [proxy.url])
+    await connected(a, b)
+    proxy.flowing.clear()
+    sent: list[Message] = []
+    stream = a.transport._peers[B]._append_stream
+    assert stream is not None
+    while len(stream._queue) < 50:
+        sent.append(append(len(sent), 1, size=65536))
+        a.transport.send(sent[-1:])
+        await asyncio.sleep(0)
+    proxy.flowing.set()
+    for _ in range(50):
+        sent.append(append(len(sent), 1))
+        a.transport.send(sent[-1:])
+        await asyncio.sleep(0)
+    await until(lambda: len(b.received) >= len(sent), "everything")
+    assert b.received == sent
+    assert a.unreachable == []
+    await close(a, b, proxy)
+
+
+@in_loop
+async def test_more_than_the_queue_in_one_turn_is_cut_to_its_bound() -> None:
+    a, b = await two()
+    a.transport.send([heartbeat(n) for n in range(outbound.QUEUE_COUNT_MAX + 10)])
+    await until(lambda: a.unreachable, "raft is told")
+    assert len(b.received) <= outbound.QUEUE_COUNT_MAX
+    await close(a, b)
+
+
+@in_loop
+async def test_posts_wait_in_a_bounded_queue() -> None:
+    proxy = await Proxy().start()
+    proxy.flowing.clear()
+    a, b = await Here(A).start(), await Here(B).start()
+    proxy.target_port = b.port
+    a.transport.add_peer(B, [proxy.url])
+    for n in range(pipeline.QUEUE_COUNT_MAX):
+        a.transport.send([heartbeat(n)])
+    await asyncio.sleep(0)
+    assert a.unreachable == []
+    for n in range(3):
+        a.transport.send([heartbeat(n)])
+    await until(lambda: a.unreachable, "raft is told")
+    assert len(a.transport._peers[B]._pipeline._queue) <= pipeline.QUEUE_COUNT_MAX
+    await close(a, b, proxy)
+
+
+@in_loop
+async def test_silence_of_5_s_ends_a_stream_and_heartbeats_prevent_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbound, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(outbound, "HEARTBEAT_S", 0.1)
+    proxy = await Proxy().start()
+    a, b = await two(proxy)
+    readers = dict(a.transport._peers[B]._inbound)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await until(lambda: loop.time() - started > 1.2, "two time-outs pass")
+    assert a.transport._peers[B]._inbound == readers
+    proxy.flowing.clear()
+    await until(lambda: a.transport.active_since(B) is None or not a.transport._peers[B]._inbound, "A gives up")
+    proxy.flowing.set()
+    await connected(a, b)
+    await close(a, b, proxy)
+
+
+@in_loop
+async def test_a_second_stream_replaces_the_first_which_ends_in_good_order() -> None:
+    a, b = await Here(A).start(), await Here(B).start()
+    a.transport.add_peer(B, [f"http://{HOST}:1"])
+    request = http1.request(
+        "GET", f"/raft/stream/message/{B:x}", "a", [*b.transport.identity.headers(), ("X-Raft-To", f"{A:x}")]
+    )
+    first, first_writer = await asyncio.open_connection(HOST, a.port)
+    first_writer.write(request)
+    await first.readuntil(b"\r\n\r\n")
+    second, second_writer = await asyncio.open_connection(HOST, a.port)
+    second_writer.write(request)
+    await second.readuntil(b"\r\n\r\n")
+    assert await first.read() == b"0\r\n\r\n"
+    a.transport.send([heartbeat(1)])
+    assert (await second.readuntil(b"\r\n")) != b"0\r\n"
+    assert a.unreachable == []
+    first_writer.close()
+    second_writer.close()
+    await close(a, b)
+
+
+# Members come and go
+
+
+@in_loop
+async def test_a_removed_member_is_cut_off_and_told_so_once_it_asks() -> None:
+    a, b = await two()
+    a.answers.removed.add(B)
+    a.transport.remove_peer(B)
+    await until(lambda: b.removals, "B is told")
+    a.transport.send([heartbeat(1)])
+    assert not a.transport.knows(B)
+    assert a.transport.active_since(B) is None
+    assert b.received == []
+    # It was told by both readers, and neither dials again.
+    await until(lambda: b.removals == 2, "both readers")
+    assert all(task.done() for task in b.transport._peers[A]._tasks[:2])
+    await close(a, b)
+
+
+@in_loop
+async def test_a_member_is_never_its_own_peer() -> None:
+    a = await Here(A).start()
+    a.transport.add_peer(A, [a.url])
+    a.transport.add_stranger(A, [a.url])
+    assert not a.transport.knows(A)
+    assert not a.transport._strangers
+    await close(a)
+
+
+@in_loop
+async def test_a_stranger_that_becomes_a_member_has_streams_then() -> None:
+    a, b = await Here(A).start(), await Here(B).start()
+    a.transport.add_stranger(B, [b.url])
+    assert a.transport.active_since(B) is None
+    a.transport.send([heartbeat(1)])
+    await until(lambda: b.received, "a post to the stranger")
+    a.transport.add_peer(B, [b.url])
+    b.transport.add_peer(A, [a.url])
+    await connected(a, b)
+    assert not a.transport._strangers
+    await close(a, b)
+
+
+@in_loop
+async def test_activity_tells_since_when_a_member_is_reachable_without_a_break() -> None:
+    proxy = await Proxy().start()
+    a, b = await two(proxy)
+    first = a.transport.active_since(B)
+    assert first is not None
+    assert first <= asyncio.get_running_loop().time()
+    assert a.transport.active_since(0xDEAD) is None
+    await b.transport.close()
+    await b.listener.close()
+    await until(lambda: a.transport.active_since(B) is None, "the break")
+    b = await Here(B).start(b.port)
+    b.transport.add_peer(A, [a.url])
+    await until(lambda: a.transport.active_since(B) is not None, "the return")
+    second = a.transport.active_since(B)
+    assert second is not None
+    assert second > first
+    await close(a, b, proxy)
+
+
+@in_loop
+async def test_a_member_that_is_away_is_logged_once_and_not_ten_times_a_second(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    proxy = await Proxy().start()
+    proxy.refusing = True
+    a, b = await Here(A).start(), await Here(B).start()
+    proxy.target_port = b.port
+    with caplog.at_level(logging.INFO, "kvorum.peer"):
+        a.transport.add_peer(B, [proxy.url])
+        await until(lambda: proxy.accepted >= 12, "a dozen dials")
+    about_b = [record.getMessage() for record in caplog.records if f"peer {B:x}" in record.getMessage()]
+    assert len(about_b) == len(set(about_b))
+    assert 1 <= len(about_b) <= 3
+    await close(a, b, proxy)
+
+
+# Probes
+
+
+@in_loop
+async def test_probes_go_on_the_kept_connection_and_on_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "PROBE_S", 0.1)
+    proxy = await Proxy().start()
+    a, b = await two(proxy)
+    before = proxy.accepted
+    await until(lambda: proxy.accepted >= before + 4, "probes on new connections")
+    kept = a.transport.traffic()[B]
+    assert kept.round_trip_s is not None
+    assert 0 < kept.round_trip_s < 5
+    # One new connection a round, and one that is kept for all of them.
+    idle = a.transport._peers[B]._pipeline._connections._idle
+    await until(lambda: any(connection.requests_count >= 3 for each in idle.values() for _, connection in each), "kept")
+    await close(a, b, proxy)
+
+
+@pytest.mark.parametrize(
+    ("body", "drift_s"),
+    [
+        (b'{"OK":true,"Now":"2026-11-23T01:51:07.443611514Z"}\n', 0.443611 + 0.1),
+        (b'{"OK":true,"Now":"2026-11-23T01:51:09Z"}\n', 2.1),
+        (b'{"OK":true,"Now":"2026-11-23T01:51:07.5Z"}\n', 0.6),
+        (b'{"OK":true}', None),
+        (b'{"Now":"yesterday"}', None),
+        (b"", None),
+    ],
+)
+def test_clock_drift_is_told_from_a_probe(body: bytes, drift_s: float | None) -> None:
+    unix_s = 1795398667.0  # 2026-11-23T01:51:07Z
+    found = pipeline.clock_drift_s(body, unix_s, 0.2)
+    assert found == (None if drift_s is None else pytest.approx(drift_s, abs=1e-3))
+
+
+# The end
+
+
+def open_sockets() -> int:
+    folder = f"/proc/{os.getpid()}/fd"
+    return sum(
+        os.readlink(f"{folder}/{fd}").startswith("socket:")
+        for fd in os.listdir(folder)
+        if os.path.islink(f"{folder}/{fd}")
+    )
+
+
+@in_loop
+async def test_close_leaves_no_socket_and_no_task() -> None:
+    before = open_sockets()
+    proxy = await Proxy().start()
+    a, b = await two(proxy)
+    c = await Here(0xC).start()
+    c.transport.add_peer(A, [f"http://{HOST}:1"])
+    c.transport.add_stranger(B, [b.url])
+    a.transport.add_peer(0xD, ["http://192.0.2.1:2380"])  # a dial that nobody answers
+    a.transport.send([heartbeat(1), heartbeat(1, to=0xD)])
+    await close(a, b, c, proxy)
+    await asyncio.sleep(0)
+    assert open_sockets() == before
+    for late in (a.transport, b.transport):
+        late.add_peer(0xE, [f"http://{HOST}:1"])
+        late.send([heartbeat(1, to=0xE)])
+    # in_loop looks for tasks
+
+
+@in_loop
+async def test_close_does_not_wait_for_a_stalled_member() -> None:
+    proxy = await Proxy().start()
+    a, b = await Here(A).start(), await Here(B).start()
+    proxy.target_port = a.port
+    a.transport.add_peer(B, [b.url])
+    b.transport.add_peer(A, [proxy.url])
+    await connected(a, b)
+    proxy.flowing.clear()
+    stream = a.transport._peers[B]._append_stream
+    assert stream is not None
+    index = 0
+    while not stream._queue:
+        a.transport.send([append(index, 1, size=65536)])
+        index += 1
+        await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await close(a)
+    assert loop.time() - started < 4
+    await close(b, proxy)
+
+
+def test_a_version_that_is_none_is_refused_at_once() -> None:
+    """A real etcd that reads it in a stream's answer ends its process."""
+    for version in ("abc", "3.5", "v3.5.30", "", "3.5.30.1", "03.5.0"):
+        with pytest.raises(ValueError):
+            Here(A, version=version)
+
+
+def test_transport_is_made_within_a_loop() -> None:
+    with pytest.raises(RuntimeError):
+        Here(A)
+    assert Transport.__doc__ is not None
