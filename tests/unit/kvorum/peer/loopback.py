@@ -132,7 +132,9 @@ class Answers:
 class Here:
     """One member on loopback, and what its raft would have seen. Made within the loop by start()."""
 
-    def __init__(self, member_id: int, *, election_timeout_s: float = 1.0, version: str = "3.5.30") -> None:
+    def __init__(
+        self, member_id: int, *, cluster_id: int = CLUSTER, url: str = f"http://{HOST}:1", version: str = "3.5.30"
+    ) -> None:
         self.id = member_id
         self.answers = Answers()
         self.received: list[Message] = []
@@ -141,10 +143,11 @@ class Here:
         self.removals = 0
         self.snapshots: list[tuple[int, bool]] = []
         self.port = 0
-        identity = Identity(member_id, CLUSTER, (f"http://{HOST}:1",), version)
+        self.take: Callable[[list[Message]], None] | None = None  # what a raft would do with them
+        identity = Identity(member_id, cluster_id, (url,), version)
         self.transport = Transport(
             identity,
-            election_timeout_s=election_timeout_s,
+            election_timeout_s=1.0,
             on_messages=self._receive,
             on_unreachable=self.unreachable.append,
             on_removed=self._was_removed,
@@ -160,6 +163,10 @@ class Here:
         self.port = await self.listener.listen(HOST, port)
         return self
 
+    async def restart_listener(self, port: int) -> None:
+        self.listener = PeerListener(self.transport, Handlers(self.transport, self.answers))
+        await self.listener.listen(HOST, port)
+
     async def close(self) -> None:
         await self.transport.close()
         await self.listener.close()
@@ -167,6 +174,8 @@ class Here:
     def _receive(self, messages: list[Message]) -> None:
         self.received += messages
         self.reads.append(len(messages))
+        if self.take is not None:
+            self.take(messages)
 
     def _was_removed(self) -> None:
         self.removals += 1
