@@ -6,15 +6,18 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from kvorum import config as configuration
 from kvorum import json_log
 from kvorum.node import Node, StartRefused
+from kvorum.storage.data_dir import DataDir
 
 log = logging.getLogger("kvorum.main")
 
 
-def main() -> None:
+def main(*, open_data_dir: Callable[[Path], DataDir] = DataDir.open) -> None:
     """Exits 0 after a signal as process 1, else by that signal; 1 when it cannot start; 2 for wrong usage."""
     try:
         config = configuration.load(sys.argv[1:], os.environ)
@@ -29,7 +32,7 @@ def main() -> None:
     for warning in config.warnings:
         log.warning(warning)
     try:
-        received = asyncio.run(_run(config))
+        received = asyncio.run(_run(config, open_data_dir))
     except StartRefused as error:
         sys.exit(_say(1, *error.lines))
     except configuration.ConfigError as error:
@@ -51,7 +54,7 @@ def _end_by(received: signal.Signals | None) -> None:
     os.kill(os.getpid(), received)
 
 
-async def _run(config: configuration.Config) -> signal.Signals | None:
+async def _run(config: configuration.Config, open_data_dir: Callable[[Path], DataDir]) -> signal.Signals | None:
     """The signal that ended the node; None if it ended by itself."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[signal.Signals | None] = loop.create_future()
@@ -63,7 +66,7 @@ async def _run(config: configuration.Config) -> signal.Signals | None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask_to_stop, number)
     loop.set_exception_handler(_broken)
-    node = await Node.start(config)
+    node = await Node.start(config, open_data_dir=open_data_dir)
     _rest_the_collector()
     received = await stop
     if received is not None:

@@ -9,8 +9,9 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kvorum.api import http, routes
@@ -110,8 +111,11 @@ class Node:
         self._peer_listener: PeerListener
 
     @classmethod
-    async def start(cls, config: Config) -> "Node":
-        """Raises StartRefused, or ConfigError for an initial cluster that cannot be."""
+    async def start(cls, config: Config, *, open_data_dir: Callable[[Path], DataDir] = DataDir.open) -> "Node":
+        """Raises StartRefused, or ConfigError for an initial cluster that cannot be.
+
+        open_data_dir: for tests that must know what of it is durable.
+        """
         discovery = Discovery(dial_timeout_s=1.0 + config.election_timeout_ms / 1000, timeout_s=PEER_ANSWER_S)
         try:
             for flag, urls in (
@@ -121,7 +125,7 @@ class Node:
             ):
                 for url in urls:
                     require_free(str(url), flag)
-            data_dir = DataDir.open(config.data_dir)
+            data_dir = open_data_dir(config.data_dir)
             node = cls(config, data_dir, discovery)
             beginning = await node._begin()
             await node._run(beginning)
