@@ -182,8 +182,10 @@ class Machine:
             for byte in data[header + 4 : end]:
                 request_id |= (byte & 127) << shift
                 shift += 7
-            if byte > 127 or shift > 70:
-                return None
+                if byte < 128:
+                    break
+            if byte > 127 or shift != 7 * (end - header - 4) or request_id >> 64:
+                return None  # cut off, or with a user name behind it
         except IndexError:
             return None
         fits = self._has_space(PUT_OVERHEAD_BYTES + key_size + value_size)

@@ -24,7 +24,6 @@ from kvorum.state.refusal import Refusal
 from kvorum.state.store import Store
 
 TESTDATA = Path(__file__).parent / "testdata"
-ALL = {"key": b"\0", "range_end": b"\0"}
 
 
 def new_machine(store: Store | None = None, **options: Any) -> Machine:

@@ -28,8 +28,8 @@ from tests.unit.kvorum.state.driver import Driver, hash_of, new_machine
 from tests.unit.kvorum.state.model import Model, Refused
 from tests.unit.kvorum.state.requests import requests
 
-MANY = settings(max_examples=250, deadline=None)
-SOME = settings(max_examples=100, deadline=None)
+MANY = settings(max_examples=250)
+SOME = settings(max_examples=100)
 KINDS: dict[str, Any] = {
     "range": RangeResponse,
     "put": PutResponse,
