@@ -52,9 +52,7 @@ async def _hash_kv(server: Server, call: Call, revision: int) -> None:
     if isinstance(answer, Refusal):
         fail(call, answer)
         return
-    response = rpc.HashKVResponse(
-        hash=answer.hash, compact_revision=answer.compact_revision, hash_revision=answer.revision
-    )
+    response = rpc.HashKVResponse(hash=answer.hash, compact_revision=answer.compact_revision)  # hash_revision is 3.6's
     call.reply(server.header.encode(server.machine.revision) + response.SerializeToString())
 
 
@@ -68,7 +66,7 @@ def defragment(server: Server, call: Call) -> None:
 
 async def _defragment(server: Server, call: Call) -> None:
     await server.defragment()
-    call.reply(server.header.encode(0))
+    call.reply(b"")  # etcd's answer has no header here
 
 
 def move_leader(server: Server, call: Call) -> None:

@@ -146,7 +146,8 @@ def is_caught_up(server: "Server", member_id: int) -> bool:
 
 def promote_refusal(error: PeerRefused) -> Refusal:
     """The leader's answer over HTTP as the refusal a client knows."""
-    for candidate in (refusal.MEMBER_NOT_LEARNER, refusal.LEARNER_NOT_READY, refusal.MEMBER_NOT_FOUND):
+    # The longer text first: it begins with the shorter one.
+    for candidate in (refusal.LEARNER_NOT_READY, refusal.MEMBER_NOT_LEARNER, refusal.MEMBER_NOT_FOUND):
         if candidate.text.removeprefix("etcdserver: ") in error.text:
             return candidate
     if error.not_found or "not found" in error.text:

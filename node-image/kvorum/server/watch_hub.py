@@ -248,6 +248,7 @@ class WatchHub:
         if watcher.next_revision < machine.compact_revision:
             del self._behind[watcher]
             compact_field = b"\x28" + varint(machine.compact_revision)
+            head = self._server.header.encode(0)  # etcd tells no revision with this
             watcher.stream.push(head + watcher.id_field + b"\x20\x01" + compact_field)
             watcher.stream.watch_ended(watcher)
             return

@@ -52,8 +52,8 @@ WATCH_CANCELED = Refusal(CANCELLED, "etcdserver: watch canceled")
 MEMBER_EXISTS = Refusal(FAILED_PRECONDITION, "etcdserver: member ID already exist")
 PEER_URL_EXISTS = Refusal(FAILED_PRECONDITION, "etcdserver: Peer URLs already exists")
 MEMBER_NOT_ENOUGH_STARTED = Refusal(
-    FAILED_PRECONDITION, "etcdserver: re-configuration failed due to not enough started members"
-)
+    UNKNOWN, "etcdserver: re-configuration failed due to not enough started members"
+)  # mapped to no code in 3.5; 3.6: FailedPrecondition
 MEMBER_BAD_URLS = Refusal(INVALID_ARGUMENT, "etcdserver: given member URLs are invalid")
 MEMBER_NOT_FOUND = Refusal(NOT_FOUND, "etcdserver: member not found")
 MEMBER_NOT_LEARNER = Refusal(FAILED_PRECONDITION, "etcdserver: can only promote a learner member")
