@@ -10,6 +10,7 @@ no ids and no membership: whether an empty directory may join a cluster is the s
 """
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +19,7 @@ from kvorum.storage.disk import Disk, File
 from kvorum.storage.fault import CorruptWal, Locked, StorageFault, UnusableDataDir
 from kvorum.storage.lmdb_store import LmdbStore, map_bytes
 from kvorum.storage.replay import Replay
-from kvorum.storage.segment import NO_STATE
+from kvorum.storage.segment import NO_STATE, SEGMENT_BYTES
 from kvorum.storage.wal import Wal
 
 _IGNORED = frozenset(("lost+found",))  # the root of a fresh volume has it
@@ -31,8 +32,10 @@ _REPLACE_MEMBER = (
 class DataDir:
     """A data directory that is ours alone until close(). Makes and opens what lies in it.
 
-    Tests pass a Disk that knows what is durable, and override open_store for the tables.
+    Tests pass a Disk that knows what is durable, and override segment_bytes and open_store.
     """
+
+    segment_bytes = SEGMENT_BYTES
 
     def __init__(self, root: Path, disk: Disk, lock: File, *, is_new: bool) -> None:
         """Not for use outside: open() makes one."""
@@ -65,13 +68,15 @@ class DataDir:
             lock.close()
             raise
 
-    def create_wal(self, metadata: bytes, hard_state: HardState = NO_STATE, entries: tuple[Entry, ...] = ()) -> Wal:
+    def create_wal(self, metadata: bytes, hard_state: HardState = NO_STATE, entries: Sequence[Entry] = ()) -> Wal:
         """See Wal.create. Raises WalFailed."""
-        return Wal.create(self.wal_path, metadata, hard_state, entries, disk=self._disk)
+        return Wal.create(
+            self.wal_path, metadata, hard_state, entries, disk=self._disk, segment_bytes=self.segment_bytes
+        )
 
     def open_wal(self) -> tuple[Wal, Replay]:
         """See Wal.open. Raises CorruptWal, Locked, WalFailed."""
-        return Wal.open(self.wal_path, disk=self._disk)
+        return Wal.open(self.wal_path, disk=self._disk, segment_bytes=self.segment_bytes)
 
     def open_store(self, quota_bytes: int) -> LmdbStore:
         """Only once there is a log: tables without one are refused at the next start. Raises StoreFailed."""

@@ -298,8 +298,7 @@ def _read_segment(path: Path, content: bytes, replayer: Replayer) -> tuple[int, 
     torn = ""
     try:
         while (record := read_record(content, offset, replayer.crc)) is not None:
-            expected = HEAD[records_count] if records_count < len(HEAD) else None
-            if (record.kind != expected) if expected else (record.kind == CRC):
+            if not _may_stand(record.kind, records_count):
                 raise CorruptRecord(f"record {records_count} of a segment cannot be of kind {record.kind}")
             replayer.add(record)
             offset = record.end
@@ -311,6 +310,11 @@ def _read_segment(path: Path, content: bytes, replayer: Replayer) -> tuple[int, 
     if records_count < len(HEAD):
         raise CorruptWal(path, offset, "the segment's head is not all there, but it was synced before it got its name")
     return offset, torn
+
+
+def _may_stand(kind: int, position: int) -> bool:
+    """Whether a record of this kind may be the one at that position, from 0, of a segment."""
+    return kind == HEAD[position] if position < len(HEAD) else kind != CRC
 
 
 def _cut_off(disk: Disk, path: Path, file: File, content: bytes, offset: int) -> Path:

@@ -446,6 +446,7 @@ class RecordedDataDir(DataDir):
     """
 
     beside: Path
+    segment_bytes = 200_000  # cuts within seconds
 
     @classmethod
     def record(cls, root: Path, beside: Path) -> "RecordedDataDir":

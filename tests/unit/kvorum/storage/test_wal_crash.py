@@ -131,7 +131,7 @@ def live_and_die(disk: SimDisk, member: Member, random: Random) -> bool:
 @pytest.mark.parametrize("block", range(4))
 def test_what_was_synced_survives_thousands_of_crashes(block: int) -> None:
     lives = deaths = segments = repairs = 0
-    for seed in range(block * 250, block * 250 + 250):
+    for seed in range(block * 150, block * 150 + 150):
         random = Random(seed)
         disk, member = new_disk(), Member()
         try:
@@ -145,10 +145,10 @@ def test_what_was_synced_survives_thousands_of_crashes(block: int) -> None:
         segments += sum(name.endswith(".wal") for name in names)
         repairs += sum(name.endswith(".broken") for name in names)
     # What it is about did happen.
-    assert lives == 2000
-    assert deaths > 1000, deaths
-    assert segments > 1000, segments
-    assert repairs > 30, repairs
+    assert lives == 1200
+    assert deaths > 600, deaths
+    assert segments > 600, segments
+    assert repairs > 15, repairs
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
