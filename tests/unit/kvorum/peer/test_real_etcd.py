@@ -60,6 +60,63 @@ def base64_of(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
+class Leader:
+    """Leads term 2 without asking: appends, announces commits, takes proposals, answers reads; repeats."""
+
+    def __init__(self, here: Here, follower_id: int) -> None:
+        self.log = [
+            Entry(1, 1),
+            Entry(1, 2),
+            Entry(2, 3),
+        ]  # two of the bootstrap, which etcd has too, and the leader's own
+        self.match = 2
+        self.proposals: list[bytes] = []
+        self._here = here
+        self._to = follower_id
+        self._sent = 2
+        self._unanswered_ticks = 0
+        here.take = self.step
+
+    async def lead(self) -> None:
+        while True:
+            self._unanswered_ticks += 1
+            if self._unanswered_ticks > 10 and self.match < len(self.log):
+                self._sent = self.match  # a probe: the stream's state does not fit, so it is a whole message
+            heartbeat = Message(MessageType.HEARTBEAT, self._to, self._here.id, 2, commit=self.match)
+            self._here.transport.send([heartbeat])
+            self.append([])
+            await asyncio.sleep(0.05)
+
+    def append(self, data: list[bytes]) -> None:
+        self.log += [Entry(2, len(self.log) + 1 + n, each) for n, each in enumerate(data)]
+        entries = self.log[self._sent :]
+        if entries:
+            self._send(entries)
+            self._unanswered_ticks = 0
+
+    def _send(self, entries: list[Entry]) -> None:
+        index = self._sent
+        term = self.log[index - 1].term
+        commit = self.match
+        self._here.transport.send(
+            [Message(MessageType.APPEND, self._to, self._here.id, 2, term, index, entries, commit)]
+        )
+        self._sent += len(entries)
+
+    def step(self, messages: list[Message]) -> None:
+        for message in messages:
+            if message.type is MessageType.APPEND_REPLY and not message.reject and message.index > self.match:
+                self.match = message.index
+                self._send(self.log[self._sent :])  # with nothing new it only announces the commit
+            elif message.type is MessageType.PROPOSE:
+                self.proposals += [entry.data for entry in message.entries]
+                self.append([entry.data for entry in message.entries])
+            elif message.type is MessageType.READ_INDEX:
+                reply = Message(MessageType.READ_INDEX_REPLY, self._to, self._here.id, 2)
+                reply.index, reply.entries = self.match, message.entries
+                self._here.transport.send([reply])
+
+
 class Pair:
     """The etcd process and us."""
 
@@ -144,6 +201,33 @@ async def test_etcd_leads_commits_and_serves_with_us_as_its_quorum(etcd: Node, e
         assert established >= 4  # two that it dialed, two that we did
         assert pair.here.unreachable == []
     assert "panic" not in log
+    await pair.close()
+
+
+@in_loop
+async def test_etcd_follows_us(etcd: Node) -> None:
+    """Its puts come to us as proposals and go back as entries; one frame it could not read would end its process."""
+    pair = Pair(etcd)
+    await pair.here.start(pair.port)
+    leader = Leader(pair.here, pair.etcd_id)
+    pair.meet()
+    leading = asyncio.create_task(leader.lead())
+    await until(
+        lambda: "ready to serve client requests" in etcd.log(), "etcd serves: it has published and read through us"
+    )
+    for number in range(50):
+        await pair.put(f"key {number}", "x" * 1000)
+    await asyncio.gather(*[pair.put(f"burst {number}", "z" * 100) for number in range(100)])
+    await pair.put("large", "y" * (1 << 20))
+    found = await pair.ask("/v3/kv/range", key=base64_of("key"), range_end=base64_of("kez"), count_only=True)
+    assert found["count"] == "50"
+    found = await pair.ask("/v3/kv/range", key=base64_of("large"))
+    assert len(json.dumps(found)) > 1 << 20
+    log = etcd.log()
+    assert "lost TCP streaming connection" not in log
+    assert "became follower at term 2" in log
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
     await pair.close()
 
 
