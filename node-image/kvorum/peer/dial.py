@@ -24,9 +24,13 @@ def host_and_port(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     if parts.scheme != "http":
         raise ValueError(f"{url}: only http:// is spoken between members")
-    if not parts.hostname or parts.port is None:
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port is None:
         raise ValueError(f"{url}: no host and port")
-    return parts.hostname, parts.port
+    return host, port
 
 
 def host_header(url: str) -> str:
