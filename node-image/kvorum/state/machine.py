@@ -41,7 +41,7 @@ from kvorum.state.event import Event
 from kvorum.state.hash_kv import Hashing, KeySpaceHash
 from kvorum.state.leases import Leases
 from kvorum.state.membership import Membership, decode_conf_state, encode_conf_state
-from kvorum.state.ranges import read_key, read_range
+from kvorum.state.ranges import read_range
 from kvorum.state.refusal import CORRUPT, LEASE_NOT_FOUND, NO_SPACE, Refusal
 from kvorum.state.revisions import Revisions
 from kvorum.state.row import varint
@@ -331,8 +331,12 @@ class Machine:
         return None if self._store.size_bytes + size_bytes < self._quota_bytes else NO_SPACE
 
     def refuses_txn_ranges(self, request: TxnRequest) -> Refusal | None:
-        """Before proposing a txn with writes: a range in it that could not be read now."""
-        return txn.path_refusal(self.revisions, request)
+        """Before proposing a txn with writes: a range in it that could not be read now (txn.py says why here).
+
+        It speaks of what this member has applied. One that may lag behind must not refuse on that alone: it asks the
+        leader how far the log is (a ReadIndex round), and then here again.
+        """
+        return txn.range_refusal(self.revisions, request)
 
     # -- membership --------------------------------------------------------------------------------------------------
 
@@ -352,10 +356,6 @@ class Machine:
     def range(self, request: RangeRequest) -> bytes | Refusal:
         """A range of the applied state, without its header (whose revision is this machine's)."""
         return read_range(self.revisions, request)
-
-    def get(self, key: bytes) -> bytes:
-        """The same for one key at the current revision, without further options."""
-        return read_key(self.revisions, key)
 
     def read_txn(self, request: TxnRequest) -> bytes | Refusal:
         """A txn of ranges alone (txn.is_read_only), which goes past the log."""

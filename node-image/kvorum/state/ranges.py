@@ -12,9 +12,6 @@ from kvorum.state.refusal import COMPACTED, FUTURE_REVISION, Refusal
 from kvorum.state.revisions import Revisions
 from kvorum.state.row import encode_key_value, varint
 
-ONE_KEY = b"\x20\x01"  # count = 1
-NOTHING = b""
-
 _SORT_KEYS: dict[int, Callable[[KeyValue], bytes | int]] = {
     RangeRequest.KEY: lambda kv: kv.key,
     RangeRequest.VERSION: lambda kv: kv.version,
@@ -22,12 +19,6 @@ _SORT_KEYS: dict[int, Callable[[KeyValue], bytes | int]] = {
     RangeRequest.MOD: lambda kv: kv.mod_revision,
     RangeRequest.VALUE: lambda kv: kv.value,
 }
-
-
-def read_key(revisions: Revisions, key: bytes) -> bytes:
-    """One key as it is now: the answer to most requests."""
-    row = revisions.current(key)
-    return NOTHING if row is None else b"\x12" + varint(len(row)) + row + ONE_KEY
 
 
 def read_range(revisions: Revisions, request: RangeRequest) -> bytes | Refusal:

@@ -2,7 +2,7 @@
 
 Every member applies a txn the same way, with or without a client to answer: ranges at the top level never decide
 anything here, because etcd's members without the client drop them before they check (etcd#18667: etcd itself
-diverges when such a range fails where the client is). They are checked before the txn is proposed, by path_refusal(),
+diverges when such a range fails where the client is). They are checked before the txn is proposed, by range_refusal(),
 and filled into the answer when there is one to make.
 """
 
@@ -27,11 +27,6 @@ class BrokenTxn(Exception):
 def is_read_only(txn: TxnRequest) -> bool:
     """Whether it holds nothing but ranges; a nested txn counts as a write, whatever is in it (etcd's rule)."""
     return all(op.HasField("request_range") for ops in (txn.success, txn.failure) for op in ops)
-
-
-def is_serializable(txn: TxnRequest) -> bool:
-    """Whether a read-only txn may be answered without asking the leader: all its ranges say so."""
-    return all(op.request_range.serializable for ops in (txn.success, txn.failure) for op in ops)
 
 
 def choose_path(revisions: Revisions, txn: TxnRequest) -> list[bool]:
@@ -91,14 +86,16 @@ def _holds(result: int, found: T, wanted: T) -> bool:
     return True
 
 
-def refusal_on(revisions: Revisions, txn: TxnRequest, path: Sequence[bool], *, nested_only: bool) -> Refusal | None:
-    """The first put on the path that cannot be done, looking at the state before; else the first range that cannot.
+def refusals_on(
+    revisions: Revisions, txn: TxnRequest, path: Sequence[bool], *, nested_only: bool
+) -> tuple[Refusal | None, Refusal | None]:
+    """The first put on the path that cannot be done, looking at the state before; and the first range that cannot.
 
     nested_only: ranges at the top level are not looked at.
     """
-    refused_range: list[Refusal] = []
-    refused_put = _refused_put(revisions, txn, iter(path), refused_range, nested_only)
-    return refused_put or (refused_range[0] if refused_range else None)
+    refused_ranges: list[Refusal] = []
+    refused_put = _refused_put(revisions, txn, iter(path), refused_ranges, nested_only)
+    return refused_put, refused_ranges[0] if refused_ranges else None
 
 
 def _refused_put(
@@ -126,15 +123,19 @@ def _refused_put(
     return None
 
 
-def path_refusal(revisions: Revisions, txn: TxnRequest) -> Refusal | None:
-    """Before proposing: why the txn would fail, in the lists that it would take now."""
-    return refusal_on(revisions, txn, choose_path(revisions, txn), nested_only=False)
+def range_refusal(revisions: Revisions, txn: TxnRequest) -> Refusal | None:
+    """Before proposing a txn with writes: a range that could not be read, in the lists that it would take now.
+
+    None where a put would fail: the log decides about that, alike on all members, and it comes first in the answer.
+    """
+    refused_put, refused_range = refusals_on(revisions, txn, choose_path(revisions, txn), nested_only=False)
+    return None if refused_put is not None else refused_range
 
 
 def read_txn(revisions: Revisions, txn: TxnRequest) -> bytes | Refusal:
     """A read-only txn, without the log. Gives the answer without its header."""
     path = choose_path(revisions, txn)
-    refusal = refusal_on(revisions, txn, path, nested_only=False)
+    _, refusal = refusals_on(revisions, txn, path, nested_only=False)
     return refusal or _Run(revisions, path, answering=True).run(txn)
 
 
@@ -145,9 +146,11 @@ def apply_txn(revisions: Revisions, txn: TxnRequest, *, answering: bool) -> byte
     there is no answer to give, and nothing may be said but that the outcome is unknown.
     """
     path = choose_path(revisions, txn)
-    refusal = refusal_on(revisions, txn, path, nested_only=True)
-    if refusal is not None:
-        return refusal
+    refused_put, refused_range = refusals_on(revisions, txn, path, nested_only=True)
+    if refused_put is not None:
+        return refused_put
+    if refused_range is not None:
+        return refused_range
     run = _Run(revisions, path, answering=answering)
     body = run.run(txn)
     return TIMEOUT if run.lost_answer else body

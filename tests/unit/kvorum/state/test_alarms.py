@@ -1,3 +1,5 @@
+"""Alarms: raised and disarmed by entries, kept over restarts, and what is refused meanwhile."""
+
 import pytest
 from kvorum.etcdpb.rpc_pb2 import AlarmMember, AlarmRequest, AlarmResponse, AlarmType, TxnRequest
 from kvorum.state.alarms import Mode

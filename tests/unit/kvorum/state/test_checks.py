@@ -1,3 +1,5 @@
+"""Requests that are refused before they are proposed, in etcd's order and with its loopholes."""
+
 from itertools import product
 
 import pytest

@@ -1,3 +1,5 @@
+"""Compaction: in effect at once, its rows removed in slices, and the same to see at every step."""
+
 import pytest
 from kvorum.etcdpb.rpc_pb2 import CompactionRequest
 from kvorum.state.dict_store import DictStore

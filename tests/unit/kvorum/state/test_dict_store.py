@@ -1,3 +1,5 @@
+"""The store in memory keeps the protocol that the machine relies on."""
+
 import pytest
 from kvorum.state.dict_store import ROW_OVERHEAD_BYTES, DictStore
 from kvorum.state.store import KEY, META, Store

@@ -1,3 +1,5 @@
+"""Events: what watchers are told now, and what is read from the rows for those that are behind."""
+
 import pytest
 from kvorum.etcdpb.rpc_pb2 import Event as EventMessage
 from kvorum.etcdpb.rpc_pb2 import KeyValue

@@ -1,3 +1,5 @@
+"""HashKV: the figures of etcd.md, Appendix E, and the oddities around compaction."""
+
 import pytest
 from kvorum.state.hash_kv import Hashing, KeySpaceHash
 from kvorum.state.refusal import COMPACTED, FUTURE_REVISION

@@ -1,3 +1,5 @@
+"""The key index against a list of all rows, and that it stays cheap."""
+
 import time
 from bisect import insort
 

@@ -1,3 +1,5 @@
+"""Leases: granted, attached to keys, revoked, stored."""
+
 import pytest
 from kvorum.etcdpb.internal_pb2 import LeaseRow
 from kvorum.etcdpb.rpc_pb2 import LeaseCheckpoint, LeaseCheckpointRequest, LeaseGrantResponse

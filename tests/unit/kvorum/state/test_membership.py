@@ -1,3 +1,5 @@
+"""Members: ids, the log's bytes, and changes that are refused when they are applied."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""Rows and varints made by hand against protobuf."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 from kvorum.etcdpb.rpc_pb2 import KeyValue

@@ -1,3 +1,5 @@
+"""Bare v2 requests: told apart from v3 ones, and the two of them that matter."""
+
 import json
 
 import pytest
