@@ -35,7 +35,13 @@ def status(server: Server, call: Call) -> None:
 def _errors(server: Server) -> list[str]:
     """What is wrong, in etcd's words: no leader, and each active alarm."""
     errors = [refusal.NO_LEADER.text] if server.raft.leader == NONE else []
-    return [*errors, *(str(member).replace("\n", " ") for member in server.machine.alarms.active())]
+    return [*errors, *map(_alarm_text, server.machine.alarms.active())]
+
+
+def _alarm_text(alarm: rpc.AlarmMember) -> str:
+    """As Go prints the message, the blank at the end included."""
+    member = f"memberID:{alarm.memberID} " if alarm.memberID else ""
+    return f"{member}alarm:{rpc.AlarmType.Name(alarm.alarm)} "
 
 
 def hash_kv(server: Server, call: Call) -> None:

@@ -163,7 +163,7 @@ def move_leader(server: "Server", to: int, answer: Answer) -> None:
     elif target is None or target.is_learner:
         answer.fail(refusal.BAD_LEADER_TRANSFEREE.code, refusal.BAD_LEADER_TRANSFEREE.text)
     elif to == server.member_id:
-        answer.reply(server.header.encode(0))
+        answer.reply(b"")  # etcd's answer has no header here
     else:
         server.transfer_leadership(to)
         deadline = server.loop.time() + 2 * server.settings.election_ms / 1000
@@ -172,7 +172,7 @@ def move_leader(server: "Server", to: int, answer: Answer) -> None:
 
 def _await_leader(server: "Server", to: int, deadline: float, answer: Answer) -> None:
     if server.raft.leader == to:
-        answer.reply(server.header.encode(0))
+        answer.reply(b"")  # etcd's answer has no header here
     elif server.loop.time() >= deadline:
         answer.fail(TRANSFER_TIMED_OUT.code, TRANSFER_TIMED_OUT.text)
     else:
