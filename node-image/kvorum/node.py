@@ -253,6 +253,7 @@ class Node:
             peers=PeerSide(self._transport, self._discovery),
             loop=loop,
             on_fatal=_fatal,
+            on_answered=self._flush_answers,
         )
         for member in machine.membership.members:
             self._transport.add_peer(member.id, member.peer_urls)
@@ -277,6 +278,10 @@ class Node:
     def _removed(self) -> None:
         """Another member refuses our stream with 410: it knows of our removal, which we may have slept through."""
         self.server.retire()
+
+    def _flush_answers(self) -> None:
+        for listener in self._listeners:
+            listener.flush()
 
     def _step(self, messages: list[Message]) -> None:
         self.server.step(messages)
