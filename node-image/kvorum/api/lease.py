@@ -13,7 +13,7 @@ from kvorum.server.answer import Answer
 from kvorum.server.header import varint
 from kvorum.server.peers import PeerRefused
 from kvorum.server.server import Server
-from kvorum.state import checks, refusal
+from kvorum.state import refusal
 
 LEASE_GRANT, LEASE_REVOKE = b"\x42", b"\x4a"
 FORWARD_RETRY_S = 0.05  # etcd's: while a leader is being elected, or has not applied its first entry
@@ -27,7 +27,7 @@ def grant(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
-    refused = server.refuses_for_space(request) or checks.lease_grant(request)
+    refused = server.refuses_for_space(request)
     if refused is not None:
         fail(call, refused)
         return

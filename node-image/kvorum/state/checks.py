@@ -9,20 +9,17 @@ from collections.abc import Iterable, Sequence
 
 from kvorum.etcdpb.rpc_pb2 import (
     DeleteRangeRequest,
-    LeaseGrantRequest,
     PutRequest,
     RangeRequest,
     RequestOp,
     TxnRequest,
 )
-from kvorum.state.leases import TTL_MAX_S
 from kvorum.state.refusal import (
     DUPLICATE_KEY,
     EMPTY_KEY,
     INVALID_SORT_OPTION,
     KEY_NOT_FOUND,
     LEASE_PROVIDED,
-    LEASE_TTL_TOO_LARGE,
     TOO_MANY_OPS,
     VALUE_PROVIDED,
     Refusal,
@@ -53,11 +50,6 @@ def put(request: PutRequest) -> Refusal | None:
 
 def delete_range(request: DeleteRangeRequest) -> Refusal | None:
     return None if request.key else EMPTY_KEY
-
-
-def lease_grant(request: LeaseGrantRequest) -> Refusal | None:
-    """Lease.LeaseGrant: also found at apply, alike; refusing it here spares the log."""
-    return LEASE_TTL_TOO_LARGE if request.TTL > TTL_MAX_S else None
 
 
 def txn(request: TxnRequest, ops_max: int = TXN_OPS_MAX) -> Refusal | None:

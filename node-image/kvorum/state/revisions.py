@@ -180,9 +180,14 @@ class Revisions:
         return events, last + 1
 
     def previous(self, event: Event) -> bytes | None:
-        """The KeyValue that an event replaced, as the revision before shows it. None: there was none, or compacted."""
+        """The KeyValue that an event replaced, as the revision before shows it. None: there was none, or compacted.
+
+        None for a creation too, as in etcd, although the same txn may have deleted the key first.
+        """
         main = event.revision - 1
         if main < self.compact_revision:
+            return None
+        if not event.is_delete and KeyValue.FromString(event.row).create_revision == event.revision:
             return None
         found = self.index.find(event.key, main)
         return None if found is None else self.row_at(*found)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from kvorum.etcdpb.rpc_pb2 import (
     Compare,
     DeleteRangeRequest,
-    LeaseGrantRequest,
     PutRequest,
     RangeRequest,
     RequestOp,
@@ -21,7 +20,6 @@ from kvorum.state.refusal import (
     INVALID_SORT_OPTION,
     KEY_NOT_FOUND,
     LEASE_PROVIDED,
-    LEASE_TTL_TOO_LARGE,
     TOO_MANY_OPS,
     VALUE_PROVIDED,
     Refusal,
@@ -47,11 +45,6 @@ def test_what_is_ignored_may_not_be_given() -> None:
 @pytest.mark.parametrize("options", [{"sort_target": 5}, {"sort_order": 3}, {"sort_order": -1}])
 def test_a_sort_option_that_is_none_is_refused(options: dict[str, int]) -> None:
     assert checks.range_(RangeRequest(key=b"a", **options)) == INVALID_SORT_OPTION  # type: ignore[arg-type]  # open enums
-
-
-def test_a_lease_may_last_three_centuries() -> None:
-    assert checks.lease_grant(LeaseGrantRequest(TTL=9_000_000_000)) is None
-    assert checks.lease_grant(LeaseGrantRequest(TTL=9_000_000_001)) == LEASE_TTL_TOO_LARGE
 
 
 def test_the_longest_list_counts_and_what_is_nested_counts_on_top() -> None:

@@ -5,7 +5,7 @@ from kvorum.etcdpb.rpc_pb2 import Event as EventMessage
 from kvorum.etcdpb.rpc_pb2 import KeyValue
 from kvorum.state.event import Event, with_previous
 
-from tests.unit.kvorum.state.driver import Driver, key_value, put_op
+from tests.unit.kvorum.state.driver import Driver, delete_op, key_value, put_op
 
 
 @pytest.fixture
@@ -37,6 +37,17 @@ def test_an_event_is_encoded_as_protobuf_does() -> None:
     previous = driver.machine.revisions.previous(delete)
     assert EventMessage.FromString(with_previous(delete, previous)).prev_kv == kv
     assert with_previous(put, None) == put.encoded
+
+
+def test_a_creation_has_nothing_before_it_though_its_own_txn_deleted_the_key() -> None:
+    """Found against etcd by tests/compat/test_differential.py."""
+    driver = Driver()
+    driver.put(b"a", b"old")
+    driver.machine.take_events()
+    driver.apply(txn={"success": [delete_op(b"a", b"\0"), put_op(b"a", b"new")]})
+    deletion, creation = driver.machine.take_events()
+    assert driver.machine.revisions.previous(deletion) is not None
+    assert driver.machine.revisions.previous(creation) is None
 
 
 def test_events_are_taken_once(driver: Driver) -> None:
