@@ -88,6 +88,7 @@ class Cluster:
             status = f"exit status {output.status}"
         lines = self.named(stdout).splitlines()
         if step.sorted:
+            lines = [part for line in lines for part in re.split(r"(?<=\}),(?=\{)|(?<=\[)|(?=\])", line)]  # of JSON
             lines.sort()
         return [*lines, *self.named(output.error).splitlines(), status]
 

@@ -91,10 +91,9 @@ ONE = {
         lease grant 600 -w json
         lease grant 9000000001
         put a 1 --lease=$LONG
-        put b 1 --lease=$LONG
         put c 1 --lease=$LONG
         put c 2
-        sorted lease timetolive $LONG --keys
+        lease timetolive $LONG --keys
         lease timetolive $LONG
         lease timetolive $LONG -w json
         lease timetolive 1234
@@ -165,8 +164,8 @@ ONE = {
         member add nothing
         member add own --learner --peer-urls=$default.peer
         NEW = member add new --learner --peer-urls=http://127.0.0.1:1
-        member list -w table
-        member list -w json
+        sorted member list -w table
+        sorted member list -w json
         member add newer --learner --peer-urls=http://127.0.0.1:2
         member promote $NEW
         move-leader $NEW
@@ -176,6 +175,7 @@ ONE = {
         put a 1
         member remove $NEW
         member list
+        member list -w json
         member remove $default
         """,
     "locks_and_elections": """
@@ -233,7 +233,10 @@ THREE = {
         get '' --prefix -w json --endpoints=$n1.endpoint
         """,
     "changes": """
-        NEW = until member add new --learner --peer-urls=http://127.0.0.1:1
+        # The first waits until all three have been connected for five seconds.
+        SPARE = until member add spare --peer-urls=http://127.0.0.1:4
+        member remove $SPARE
+        NEW = member add new --learner --peer-urls=http://127.0.0.1:1
         member add newer --learner --peer-urls=http://127.0.0.1:2
         member add same --peer-urls=http://127.0.0.1:1
         member promote $NEW --endpoints=$n0.endpoint

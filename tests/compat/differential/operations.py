@@ -87,7 +87,6 @@ class Generator:
         self.learners: set[int] = set()  # aliases of members added and not removed
         self.peer_urls = 0  # used so far
         self.peer_url = ""  # of the learner added last; it never starts, nobody listens there
-        self.updated: set[int] = set()
         self.next_alias = 2
         names = [name for name, count in COUNTS.items() for _ in range(count)]
         self.random.shuffle(names)
@@ -106,7 +105,9 @@ class Generator:
     def make(self) -> Operation | None:
         if not self.names:
             return None
-        name = self.names.pop()
+        return self.make_one(self.names.pop())
+
+    def make_one(self, name: str) -> Operation:
         make: dict[str, Callable[[], Operation]] = {
             "Range": lambda: Operation("Range", self.range_request()),
             "Put": lambda: Operation("Put", self.put_request()),
@@ -143,8 +144,6 @@ class Generator:
             self.carried_out = operation.request.physical
         elif operation.name == "MemberRemove" and operation.member is not None:
             self.learners.discard(operation.member)
-        elif operation.name == "MemberUpdate" and operation.member is not None:
-            self.updated.add(operation.member)
 
     def added(self) -> int:
         """The alias of the learner that was just added."""
@@ -228,12 +227,12 @@ class Generator:
         if self.maybe(0.4):
             request.limit = self.random.choice((1, 2, 3, 5, 100, -1))
         if self.maybe(0.5):
-            # 3 is no order of etcd's; it takes it for some order. An unknown target would end an etcd by a panic.
-            request.MergeFrom(rpc.RangeRequest(sort_target=self.random.choice(SORT_TARGETS)))
-            if (order := self.random.choice((0, 1, 2, 1, 2, 1, 2, 3))) == 3:
-                request.MergeFromString(b"\x28\x03")  # sort_order, field 5
-            else:
-                request.MergeFrom(rpc.RangeRequest(sort_order=SORT_ORDERS[order]))
+            # Only with names: etcd 3.5 ends by a panic of another target, and our node refuses it as 3.6 does.
+            request.MergeFrom(
+                rpc.RangeRequest(
+                    sort_target=self.random.choice(SORT_TARGETS), sort_order=self.random.choice(SORT_ORDERS)
+                )
+            )
         request.keys_only = self.maybe(0.15)
         request.count_only = self.maybe(0.1)
         for bound in ("min_mod_revision", "max_mod_revision", "min_create_revision", "max_create_revision"):
@@ -269,6 +268,9 @@ class Generator:
             branch.extend(self.request_op(depth) for _ in range(self.random.choice((0, 1, 1, 2, 3))))
         if depth == 0 and self.maybe(0.01):
             request.success.extend(self.request_op(2) for _ in range(self.random.choice((124, 128, 129))))
+        if depth == 0 and {"from key", "needs its key"} <= set(touches(request)):
+            for put in puts_of(request):
+                put.ignore_value = put.ignore_lease = False
         return request
 
     def request_op(self, depth: int) -> rpc.RequestOp:
@@ -379,6 +381,10 @@ class Generator:
         # The server's own URL stays, since each side has its own.
         if member == 1:
             member = UNKNOWN_MEMBER
+        elif member in self.learners:
+            # Until 3.5.31 an update makes etcd's list forget that a member is a learner, which our node does not copy
+            # (sides.py leaves it out of this answer): gone at once, before other answers follow from it.
+            self.pending.insert(0, Operation("MemberRemove", rpc.MemberRemoveRequest(), "ID", member))
         request = rpc.MemberUpdateRequest(peerURLs=[f"http://127.2.0.1:{self.random.choice((4, 5, 6))}"])
         return Operation("MemberUpdate", request, "ID", member)
 
@@ -392,17 +398,17 @@ class Generator:
             return Operation("Alarm", rpc.AlarmRequest(action=rpc.AlarmRequest.GET))
         kind = self.random.choice((rpc.AlarmType.NOSPACE, rpc.AlarmType.NOSPACE, rpc.AlarmType.CORRUPT))
         member = self.random.choice((1, 1, UNKNOWN_MEMBER))
-        under_it = [self.make() for _ in range(self.random.randint(4, 12))]
-        self.pending += [operation for operation in under_it if operation is not None]
+        # Changes of the members are unmoved by alarms, and what belongs together there must not be torn apart.
+        for name in [name for name in self.names[-20:] if name not in CHANGES and name != "Alarm"]:
+            self.names.remove(name)
+            self.pending.append(self.make_one(name))
         for action in (rpc.AlarmRequest.GET, rpc.AlarmRequest.DEACTIVATE, rpc.AlarmRequest.GET):
             request = rpc.AlarmRequest(action=action, alarm=kind if action else rpc.AlarmType.NONE)
             self.pending.append(Operation("Alarm", request, "memberID", member if action else 0))
         return Operation("Alarm", rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, alarm=kind), "memberID", member)
 
     def move_leader(self) -> Operation:
-        # etcd forgets that a member is a learner when its URL is updated; leadership offered to such a one is awaited
-        # until the caller gives up.
-        member = self.random.choice((1, UNKNOWN_MEMBER, 0, *sorted(self.learners - self.updated)))
+        member = self.random.choice((1, UNKNOWN_MEMBER, 0, *sorted(self.learners)))
         return Operation("MoveLeader", rpc.MoveLeaderRequest(), "targetID", member)
 
     # Watches
@@ -420,3 +426,25 @@ class Generator:
             filters=[kind for kind in FILTERS if self.maybe(0.15)],
             fragment=self.maybe(0.3),
         )
+
+
+def puts_of(request: Any) -> list[Any]:
+    """The puts of a transaction, nested ones included."""
+    found: list[Any] = []
+    for op in (*request.success, *request.failure):
+        if op.HasField("request_put"):
+            found.append(op.request_put)
+        elif op.HasField("request_txn"):
+            found += puts_of(op.request_txn)
+    return found
+
+
+def touches(request: Any) -> list[str]:
+    """What together makes every etcd panic: a deletion of all from a key on, and a put that needs its key."""
+    found = ["needs its key" for put in puts_of(request) if put.ignore_value or put.ignore_lease]
+    for op in (*request.success, *request.failure):
+        if op.HasField("request_delete_range") and op.request_delete_range.range_end == b"\0":
+            found.append("from key")
+        elif op.HasField("request_txn"):
+            found += touches(op.request_txn)
+    return found

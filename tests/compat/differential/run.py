@@ -11,11 +11,13 @@ from google.protobuf import text_format
 from kvorum.etcdpb import rpc_pb2 as rpc
 
 from tests.compat.differential.operations import Generator, Operation
+from tests.compat.differential.ordering import order_equals
 from tests.compat.differential.sides import Answer, Side, comparable
 from tests.compat.differential.watching import WatchStream, difference
 
 READS_TOGETHER = 24  # reads in flight at once, between two writes
 WATCHES_TOGETHER = 25  # watches of the history on one stream
+DIFFERENCES_MAX = 10
 CHECK_EVERY = 1000  # operations between two comparisons of everything
 
 # Live over the whole run, on one stream: everything, with what was before; a filter each; a key; a prefix.
@@ -31,7 +33,7 @@ NOW = rpc.WatchCreateRequest(key=b"a")
 
 
 class Different(AssertionError):
-    """The subject did not answer what the reference did."""
+    """The subject did not answer what the reference did: the first differences, of which later ones may follow."""
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Run:
         self.generator = Generator(seed)
         self.seed = seed
         self.report = Report()
+        self.differences: list[str] = []
         self.watches: list[rpc.WatchCreateRequest] = []
 
     async def go(self) -> Report:
@@ -90,7 +93,15 @@ class Run:
         await self.compare_everything()
         await self.compare_live(live)
         self.report.revision = self.generator.revision
+        if self.differences:
+            raise Different("\n\n".join(self.differences))
         return self.report
+
+    def differ(self, told: str) -> None:
+        """Goes on after a difference, unless there are many: one cause is seldom all there is to see."""
+        self.differences.append(told)
+        if len(self.differences) >= DIFFERENCES_MAX:
+            raise Different("\n\n".join(self.differences))
 
     async def compare(self, operations: Sequence[Operation]) -> None:
         """Asks both sides for all of them at once: reads, or one operation."""
@@ -101,9 +112,12 @@ class Run:
             answers = [await side.answer_of(operation.name, call) for side, call in calls]
             self.report.calls[operation.name] += 1
             self.learn(operation, answers)
+            for answer in answers:
+                if answer.message is not None:
+                    order_equals(operation.request, answer.message)
             expected, got = (comparable(side, answer) for side, answer in zip(self.sides, answers, strict=True))
             if expected != got:
-                raise Different(self.describe(operation, answers))
+                self.differ(self.describe(operation, answers))
             if answers[0].code:
                 text = re.sub(r"\d{4,}", "N", answers[0].text)
                 self.report.errors[f"{answers[0].code:2} {operation.name:12} {text}"] += 1
@@ -135,16 +149,15 @@ class Run:
             revision = await stream.catch_up()
             await stream.close()
             if revision != self.generator.revision:
-                raise Different(
-                    f"{stream.side.name}: progress at {revision}, the store is at {self.generator.revision}"
-                )
+                told = f"{stream.side.name}: progress at {revision}, the store is at {self.generator.revision}"
+                self.differ(told)
         self.judge(streams)
 
     def judge(self, streams: list[WatchStream]) -> None:
         for request, left, right in zip(streams[0].requests, streams[0].seen, streams[1].seen, strict=True):
             self.report.events += len(left.events)
             if told := difference(request, left, right):
-                raise Different(f"{told}\n{self.where()}")
+                self.differ(f"{told}\n{self.where()}")
             if left.ended is not None:
                 self.report.errors[f"   Watch        {left.ended[1] or 'compacted'}"] += 1
 

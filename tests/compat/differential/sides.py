@@ -153,15 +153,14 @@ def comparable(side: Side, answer: Answer) -> tuple[int, str, bytes]:
             alarms = sorted((side.alias(alarm.memberID), alarm.alarm) for alarm in message.alarms)
             del message.alarms[:]
             message.alarms.extend(rpc.AlarmMember(memberID=member, alarm=kind) for member, kind in alarms)
+        case rpc.MemberUpdateResponse():
+            normalise_members(side, message)
+            for member in message.members:
+                member.isLearner = False  # see Generator.member_update
         case rpc.MemberAddResponse():
             normalise_member(side, message.member)
             normalise_members(side, message)
-        case (
-            rpc.MemberListResponse()
-            | rpc.MemberRemoveResponse()
-            | rpc.MemberUpdateResponse()
-            | rpc.MemberPromoteResponse()
-        ):
+        case rpc.MemberListResponse() | rpc.MemberRemoveResponse() | rpc.MemberPromoteResponse():
             normalise_members(side, message)
     return 0, "", message.SerializeToString(deterministic=True)
 
