@@ -123,8 +123,16 @@ class Observation:
 
     @cached_property
     def cluster_id(self) -> int | None:
-        """The latch of I4: set, the cluster never bootstraps again. Ambiguous ids show in cluster_ids."""
-        return min(self.cluster_ids) if self.cluster_ids else None
+        """The latch of I4: set, the cluster never bootstraps again. Ambiguous ids show in cluster_ids.
+
+        A member's word counts once it follows a leader: then a quorum has its data on disk. Before that, the first
+        member to start would have the files of the others sealed, which could then never start.
+        """
+        formed = {answer.cluster_id for answer in self.answers.values() if answer.leader}
+        formed |= {volume.cluster_id for volume in self.volumes.values() if volume.ours and volume.cluster_id}
+        if self.latched_cluster_id is not None:
+            formed.add(self.latched_cluster_id)
+        return min(formed) if formed else None
 
     # Who is in it.
 

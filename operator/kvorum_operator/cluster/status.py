@@ -47,7 +47,7 @@ def compose(
     return Status(
         observed_generation=generation,
         # With two ids the one that was latched stays: it is the evidence.
-        cluster_id=f"{next(iter(ids)):x}" if len(ids) == 1 else before.cluster_id,
+        cluster_id=f"{seen.cluster_id:x}" if seen.cluster_id is not None and len(ids) == 1 else before.cluster_id,
         leader=seen.name_of(seen.leader) if seen.leader else None,
         replicas=len(entries) if seen.entries is not None else len(diagnosis.members),
         ready_replicas=sum(member.state is MemberState.SERVING for member in diagnosis.members),

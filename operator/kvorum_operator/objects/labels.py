@@ -21,7 +21,7 @@ def at_creation(name: str, seen: Observation) -> VolumeLabels:
 
 def missing(seen: Observation) -> dict[str, VolumeLabels]:
     """Labels for volumes that were made at the bootstrap, by what the node that runs on each says of itself."""
-    if len(seen.cluster_ids) != 1:
+    if seen.cluster_id is None or len(seen.cluster_ids) != 1:
         return {}
     return {
         name: VolumeLabels(answer.cluster_id, answer.member_id)

@@ -1,0 +1,86 @@
+"""What there is to do with a local cluster beside running it, and runs that end by themselves."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from tests.e2e.local_operator import local_cluster
+from tests.kit.etcd import require_etcd
+
+FAILED, REFUSED = 1, 2
+
+
+def test_cluster_is_started_used_stopped_and_deleted_by_verbs(engine: str, tmp_path: Path) -> None:
+    with local_cluster(tmp_path, engine) as cluster:
+        begun = cluster.call("--base-port", str(cluster.base_port), "--once")
+        assert begun.returncode == 0, begun.stderr
+        assert set(cluster.pids()) == {"c-0", "c-1", "c-2"}, "--once leaves members running"
+        ready = cluster.call("--wait", "ready", "--timeout", "40s")
+        assert ready.returncode == 0, ready.stdout
+        pids = cluster.pids()
+        assert set(pids) == {"c-0", "c-1", "c-2"}, "--wait leaves members running"
+
+        # The line that is printed works as it stands.
+        line = next(line for line in ready.stdout.splitlines() if line.strip().startswith("try "))
+        command = line.split()[1:]
+        assert command[0] == str(require_etcd().etcdctl)
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        assert listed.stdout.count("started") == 3
+
+        for key in ("a", "ab", "b"):
+            assert cluster.call("put", key, f"value of {key}").stdout == "OK\n"
+        assert cluster.call("get", "a").stdout == "a\nvalue of a\n"
+        assert cluster.call("get", "a", "--prefix").stdout == "a\nvalue of a\nab\nvalue of ab\n"
+        assert cluster.call("del", "a", "--prefix").stdout == "2\n"
+        assert cluster.call("get", "a").returncode == FAILED
+        assert cluster.call("members").stdout.count("started") == 3
+
+        logged = cluster.call("logs", "c-1", "-n", "3").stdout.splitlines()
+        assert len(logged) == 3
+        assert all(json.loads(one) for one in logged)
+        assert cluster.call("logs", "c-7").returncode == REFUSED
+        clusters = cluster.call("list").stdout.splitlines()
+        assert clusters[1].split()[:6] == ["c", engine, "3/3", "-", "-", str(cluster.base_port)]
+
+        assert cluster.call("stop").returncode == 0
+        assert cluster.pids() == {}
+        assert cluster.call("put", "a", "1").returncode == REFUSED
+        assert cluster.call("--wait", "ready").returncode == 0
+        assert cluster.call("get", "b").stdout == "b\nvalue of b\n"
+
+        refused = cluster.call("delete")
+        assert refused.returncode == REFUSED
+        assert "--yes" in refused.stderr
+        assert len(cluster.pids()) == 3, "without consent nothing is touched"
+        assert cluster.call("delete", "--yes").returncode == 0
+        assert cluster.pids() == {}
+        assert not cluster.state.exists()
+
+
+def test_stop_and_delete_end_a_running_operator_first(engine: str, tmp_path: Path) -> None:
+    with local_cluster(tmp_path, engine, replicas=1) as cluster:
+        cluster.start()
+        cluster.wait_ready(1)
+        assert cluster.operator is not None
+        clusters = cluster.call("list").stdout.splitlines()
+        assert clusters[1].split()[:5] == ["c", engine, "1/1", str(cluster.operator.pid), "True"]
+        cluster.file.write_text("broken: [")
+        assert cluster.call("stop").returncode == 0, "however broken the document is"
+        assert cluster.wait_end() == 0
+        assert cluster.pids() == {}
+
+        cluster.write(replicas=1)
+        cluster.start()
+        cluster.wait_line(r"ready +1 of 1")
+        assert cluster.call("delete", "--yes").returncode == 0
+        assert cluster.wait_end() == 0
+        assert not cluster.state.exists()
+
+
+def test_wait_gives_up_with_the_reason(engine: str, tmp_path: Path) -> None:
+    with local_cluster(tmp_path, engine) as cluster:
+        cluster.write(replicas=0)
+        waited = cluster.call("--base-port", str(cluster.base_port), "--wait", "ready", "--timeout", "1s")
+        assert waited.returncode == FAILED
+        assert "not ready within 1 s" in waited.stdout
+        assert "NeverBootstrapped" in waited.stdout
