@@ -37,7 +37,7 @@ from kvorum.server.peers import LeaseLife
 from kvorum.server.server import Server
 from kvorum.server.settings import Settings
 from kvorum.state import membership, v2_request
-from kvorum.state.machine import Machine
+from kvorum.state.machine import Machine, UnsupportedEntry
 from kvorum.storage.data_dir import DataDir
 from kvorum.storage.entry_codec import encode_metadata
 from kvorum.storage.fault import StorageFault
@@ -129,7 +129,7 @@ class Node:
             node = cls(config, data_dir, discovery)
             beginning = await node._begin()
             await node._run(beginning)
-        except (StorageFault, CannotListen, JoinRefused) as error:
+        except (StorageFault, CannotListen, JoinRefused, UnsupportedEntry) as error:
             raise StartRefused(*str(error).replace("\n  ", "\n").split("\n")) from error
         return node
 
@@ -415,8 +415,8 @@ def _require_no_error(task: "asyncio.Task[None]") -> None:
 
 
 def _fatal(error: BaseException) -> None:
-    """The disk failed: what is on it is unknown, so nothing more may be promised."""
-    log.critical("%s", error)
+    """Nothing more may be promised. A disk that failed needs no traceback, a broken invariant does."""
+    log.critical("%s", error, exc_info=None if isinstance(error, (StorageFault, UnsupportedEntry)) else error)
     logging.shutdown()
     os._exit(1)
 
