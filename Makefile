@@ -28,6 +28,7 @@ $(STAMP):
 		|| { echo "make: needs Python 3.11 to 3.14, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing): make env PYTHON=/path/to/python3.12"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "make: needs Python's venv module: apt-get install python3-venv"; exit 2; }
+	@echo "making $(VENV)/, once"
 	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r $(VENV)/uv.txt
