@@ -163,6 +163,7 @@ class RawNode:
         self._storage = log_storage
         hard_state = log_storage.hard_state
         self.log = Log(log_storage, committed=hard_state.commit, applied=applied)
+        self.log.commit(self.log.index_committed_by_rule())
         self.term, self.vote = hard_state.term, hard_state.vote
         self.leader = NONE
         self.role = Role.FOLLOWER
@@ -307,7 +308,11 @@ class RawNode:
         if self.role is not Role.LEADER:
             return
         if self.id not in self.config.all_voters:
-            self.become_follower(self.term, NONE)  # removed, or made a learner: somebody else must lead
+            # Removed, or made a learner: somebody else must lead. Where one voter is left, it needs to hear of it: by the old
+            # configuration it could not win without us, and with more entries than it has we would not vote for it.
+            if len(self.config.all_voters) == 1:
+                leader.broadcast_heartbeat(self, b"")
+            self.become_follower(self.term, NONE)
             return
         if not leader.commit_agreed(self):  # a smaller quorum may have been reached already
             for member, progress in self.tracked.items():
@@ -466,6 +471,7 @@ class RawNode:
         self.reads = ReadRounds()
         self.pending_conf_index = 0
         self.commit_unannounced = False
+        self._sent_slice = (0, 0, ())  # a range of indexes names the same entries only as long as one leads
         self.tracked = {member: self._new_progress(self.log.last_index + 1) for member in self.tracked}
         self._mark_learners()
 

@@ -233,11 +233,23 @@ class Log:
         low = max(self.applied + 1, self.first_index)
         return any(entry.type != EntryType.NORMAL for entry in self.entries(low, max(low, self.committed + 1)))
 
+    def index_committed_by_rule(self) -> int:
+        """The newest conf change that must be committed because the log holds another after it; else what is known already.
+
+        A leader proposes a change only when the one before is applied, and tells its commit index along with it. A torn write
+        can keep the entries of an append without that commit index; who campaigned then by the configuration of two changes
+        ago could win with voters that have nothing in common with those who committed since.
+        """
+        entries = self.entries(self.committed + 1, self.last_index + 1)
+        changes = [entry.index for entry in entries if entry.type != EntryType.NORMAL]
+        return changes[-2] if len(changes) > 1 else self.committed
+
     # -- writing
 
     def append(self, entries: Sequence[Entry]) -> None:
         """A leader adds to its own log. The entries carry on where it ends."""
         assert entries[0].index == self.last_index + 1, (entries[0].index, self.last_index)
+        assert entries[0].term >= self.last_term, f"terms never fall along a log: {entries[0]} after {self.last_term}"
         self._unstable.extend(entries)
         last = entries[-1]
         self.last_index, self.last_term = last.index, last.term
