@@ -86,12 +86,25 @@ def txn(server: Server, call: Call) -> None:
         else:
             server.read(run, call)
     else:
-        # A range at a revision that is not there would fail the txn on this member only (etcd's issue 18667).
+        payload = TXN + varint(len(call.body)) + call.body
+        if server.machine.refuses_txn_ranges(request) is None:
+            server.propose(payload, call)
+        else:
+            # What is refused here may only not have been applied yet: asked again once this member has caught up.
+            server.read(_propose_readable(request, payload), call)
+
+
+def _propose_readable(request: rpc.TxnRequest, payload: bytes) -> Callable[[Server, Answer], None]:
+    """A range at a revision that is not there would fail the txn on this member only (etcd's issue 18667)."""
+
+    def run(server: Server, call: Answer) -> None:
         refused = server.machine.refuses_txn_ranges(request)
         if refused is not None:
             fail(call, refused)
         else:
-            server.propose(TXN + varint(len(call.body)) + call.body, call)
+            server.propose(payload, call)
+
+    return run
 
 
 def is_serializable(request: rpc.TxnRequest) -> bool:

@@ -59,11 +59,11 @@ class WatchStream:
     def _create(self, request: rpc.WatchCreateRequest) -> None:
         key = request.key or b"\x00"  # no key at all means the first possible one
         range_end = request.range_end
-        if range_end and range_end != FROM_KEY and key >= range_end:
-            self._refuse(EMPTY_RANGE)
-            return
         if request.start_revision < 0:
             self._refuse(refusal.COMPACTED.text)
+            return
+        if range_end and range_end != FROM_KEY and key >= range_end:
+            self._refuse(EMPTY_RANGE)
             return
         watch_id = request.watch_id
         if watch_id != 0 and watch_id in self._watchers:

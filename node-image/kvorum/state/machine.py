@@ -336,7 +336,7 @@ class Machine:
         It speaks of what this member has applied. One that may lag behind must not refuse on that alone: it asks the
         leader how far the log is (a ReadIndex round), and then here again.
         """
-        return txn.range_refusal(self.revisions, request)
+        return self._mode_refusal("txn", request) or txn.range_refusal(self.revisions, request)
 
     # -- membership --------------------------------------------------------------------------------------------------
 
