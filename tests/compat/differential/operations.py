@@ -90,7 +90,10 @@ class Generator:
         self.next_alias = 2
         names = [name for name, count in COUNTS.items() for _ in range(count)]
         self.random.shuffle(names)
-        self.pending: list[Operation] = []  # before the next of names: undoing, follow-ups
+        # Before the next of names: undoing, follow-ups. First what is too large for etcd, and what for gRPC.
+        self.pending = [
+            Operation("Put", rpc.PutRequest(key=b"a", value=bytes(size))) for size in (8 * MIB // 5, 5 * MIB // 2)
+        ]
         self.names = names
 
     def next(self) -> Operation | None:
@@ -240,7 +243,7 @@ class Generator:
                 setattr(request, bound, self.random.randint(-1, self.revision + 2))
         return request
 
-    def put_request(self, *, within_txn: bool = False) -> rpc.PutRequest:
+    def put_request(self) -> rpc.PutRequest:
         request = rpc.PutRequest(key=self.key(), value=self.value(), prev_kv=self.maybe(0.3))
         if self.maybe(0.25):
             request.lease = self.lease()
@@ -252,8 +255,6 @@ class Generator:
             request.ignore_lease = True
             if self.maybe(0.7):
                 request.lease = 0
-        if not within_txn and self.maybe(0.002):
-            request.value = bytes(int(self.random.choice((1.6, 2.5)) * MIB))
         return request
 
     def delete_request(self) -> rpc.DeleteRangeRequest:
@@ -283,7 +284,7 @@ class Generator:
                 ranged.revision = 0
             return rpc.RequestOp(request_range=ranged)
         if pick < 0.7:
-            put = self.put_request(within_txn=True)
+            put = self.put_request()
             if self.maybe(0.8):
                 put.ignore_value = put.ignore_lease = False
                 put.lease = 0

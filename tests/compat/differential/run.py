@@ -85,7 +85,7 @@ class Run:
             if len(self.watches) >= WATCHES_TOGETHER:
                 await self.compare_watches()
             await self.compare([operation])
-            if self.report.calls.total() - checked >= CHECK_EVERY:
+            if self.report.calls.total() - checked >= CHECK_EVERY and not self.generator.pending:
                 checked = self.report.calls.total()
                 await self.compare_everything()
         await self.compare(reads)
