@@ -61,6 +61,12 @@ def test_a_name_takes_the_advertised_urls_into_the_initial_cluster() -> None:
     assert check_bootstrap(config) == {"a": ("http://10.0.0.1:2380", "http://10.0.0.2:2380")}
 
 
+def test_advertised_urls_alone_do_not_change_the_initial_cluster() -> None:
+    """etcd asks for --initial-cluster too, and so do we: a cluster of one must be meant."""
+    with pytest.raises(ConfigError, match="--initial-cluster has default=http://localhost:2380 but missing from"):
+        check_bootstrap(load(["--initial-advertise-peer-urls=http://localhost:2381"], {}))
+
+
 def test_a_log_folder_of_its_own_is_taken() -> None:
     assert load(["--wal-dir=/fast/wal"], {}).wal_dir == Path("/fast/wal")
 
