@@ -62,6 +62,7 @@ class Listener:
         http_body_bytes_max: int,
         log: logging.Logger,
         flag: str = "--listen-client-urls",
+        sweep_s: float = SWEEP_S,
     ) -> None:
         self.routes = routes
         self.http = http
@@ -73,6 +74,7 @@ class Listener:
         self.addresses: list[tuple[str, int]] = []
         self.closing = False
         self._flag = flag
+        self._sweep_s = sweep_s
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
         self._ports: set[_Door | _GrpcPort | _HttpPort] = set()
@@ -97,7 +99,7 @@ class Listener:
         address = listening.getsockname()
         self.addresses.append((address[0], address[1]))
         if self._sweeper is None:
-            self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+            self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)
 
     async def close(self, *, grace_s: float) -> None:
         """Takes no more connections and requests, lets the open ones finish for grace_s, then drops them."""
@@ -147,7 +149,7 @@ class Listener:
         now = self._loop.time()
         for port in list(self._ports):
             port.tick(now)
-        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+        self._sweeper = self._loop.call_later(self._sweep_s, self._sweep)
 
 
 def read_listen_url(url: str, flag: str) -> tuple[str, int]:
@@ -296,9 +298,10 @@ class _GrpcPort(asyncio.Protocol):
         data = connection.take()
         if transport.is_closing():
             return
-        if data:
+        while data:
             self._listener.sent_bytes += len(data)
             transport.write(data)
+            data = connection.take()
         if connection.closing:
             if connection.fault is not None:
                 self._listener.log.debug("closed the connection of %s: %s", connection.peer, connection.fault)

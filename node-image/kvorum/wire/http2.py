@@ -63,6 +63,7 @@ _MAX_HEADER_LIST_SIZE: Final = 6
 
 FRAME_HEAD_BYTES: Final = 9
 FRAME_BYTES_MAX: Final = 16_384  # of what we take: the default, and the least a client may be held to
+SENT_AT_ONCE_BYTES: Final = 256 << 10  # of what waited: then it is for the transport to say whether it takes more
 SENT_FRAME_BYTES_MAX: Final = 65_536  # of what we send where the client takes so much: longer ones hold up the others
 WINDOW_MAX: Final = (1 << 31) - 1
 WINDOW_DEFAULT: Final = 65_535
@@ -674,7 +675,10 @@ class Connection(Generic[R]):
     # Bytes out
 
     def take(self) -> bytes:
-        """What is to be written now. If closing is set then, close behind it."""
+        """What is to be written now; ask again until nothing comes. If closing is set then, close behind it."""
+        if not self._out and self._blocked:
+            self._awake = True
+            self._send_blocked()
         self._awake = False
         data = b"".join(self._out)
         self._out.clear()
@@ -692,10 +696,11 @@ class Connection(Generic[R]):
         self._send_blocked()
 
     def _send_blocked(self) -> None:
-        """One frame of each stream in turn, until a window or the transport stops it."""
+        """One frame of each stream in turn, until a window or the transport stops it, or it is enough for once."""
         blocked = self._blocked
         writable: list[Stream] = []
-        while blocked and self.send_window > 0 and not self.paused:
+        enough = self.send_window - SENT_AT_ONCE_BYTES
+        while blocked and self.send_window > max(0, enough) and not self.paused:
             _, stream = blocked.popitem(last=False)
             room = min(stream.send_window, self.send_window, self.sent_frame_bytes_max)
             if room <= 0:

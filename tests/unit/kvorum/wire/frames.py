@@ -70,9 +70,11 @@ def ping(payload: bytes = b"12345678", *, ack: bool = False) -> bytes:
 def read(stream: bytes) -> list[Frame]:
     """All frames of stream, which must end with one."""
     found: list[Frame] = []
-    while stream:
-        size = int.from_bytes(stream[:3], "big")
-        assert len(stream) >= 9 + size, "half a frame was written"
-        found.append(Frame(stream[3], stream[4], int.from_bytes(stream[5:9], "big"), stream[9 : 9 + size]))
-        stream = stream[9 + size :]
+    at = 0
+    while at < len(stream):
+        head = stream[at : at + 9]
+        end = at + 9 + int.from_bytes(head[:3], "big")
+        assert end <= len(stream), "half a frame was written"
+        found.append(Frame(head[3], head[4], int.from_bytes(head[5:9], "big"), stream[at + 9 : end]))
+        at = end
     return found
