@@ -118,6 +118,8 @@ class Run:
             expected, got = (comparable(side, answer) for side, answer in zip(self.sides, answers, strict=True))
             if expected != got:
                 self.differ(self.describe(operation, answers))
+                for side in self.sides:
+                    assert side.node.alive, f"{self.differences[-1]}\n{side.name} ended\n{side.node.log_tail(3)}"
             if answers[0].code:
                 text = re.sub(r"\d{4,}", "N", answers[0].text)
                 self.report.errors[f"{answers[0].code:2} {operation.name:12} {text}"] += 1
