@@ -290,12 +290,12 @@ def test_random_bytes_break_a_stream_or_wait_for_more_and_do_nothing_else(data: 
 
 
 def test_a_long_frame_in_small_reads_costs_no_more_than_its_bytes() -> None:
-    """8 MiB in reads of 4 KiB: joining what is there at each of them would copy 8 GiB."""
-    message = Message(MessageType.PROPOSE, 2, 1, entries=[Entry(0, 0, bytes(8 << 20))])
+    """16 MiB in reads of 2 KiB: joining what is there at each of them would copy 64 GiB."""
+    message = Message(MessageType.PROPOSE, 2, 1, entries=[Entry(0, 0, bytes(16 << 20))])
     encoded = encode_message(message)
     data = frame(len(encoded)) + encoded
     started = time.process_time()
-    (decoded,) = decode(MessageDecoder(), *[data[at : at + 4096] for at in range(0, len(data), 4096)])
+    (decoded,) = decode(MessageDecoder(), *[data[at : at + 2048] for at in range(0, len(data), 2048)])
     assert time.process_time() - started < 1.0
     assert decoded == message
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 from kvorum.peer import inbound, outbound, peer, pipeline
+from kvorum.peer.outbound import Outbound
+from kvorum.peer.streams import MessageEncoder
 from kvorum.peer.transport import Transport
 from kvorum.raft.message import Entry, Message, MessageType, Snapshot
 from kvorum.wire import http1
@@ -229,7 +231,8 @@ async def test_a_stalled_member_costs_a_bounded_queue_and_is_given_up(monkeypatc
     assert len(stream._queue) == outbound.QUEUE_COUNT_MAX
     assert stream._carrier.buffered_bytes() < 4 << 20
     monkeypatch.setattr(outbound, "STALLED_S", 0.2)
-    await until(lambda: a.transport._peers[B]._append_stream is not stream, "the stream is given up")
+    # Before the reading side, which has its own 5 s.
+    await until(lambda: a.transport._peers[B]._append_stream is not stream, "the stream is given up", deadline_s=4)
     assert len(stream._queue) == 0
     proxy.flowing.set()
     await connected(a, b)
@@ -329,6 +332,95 @@ async def test_a_second_stream_replaces_the_first_which_ends_in_good_order() -> 
     first_writer.close()
     second_writer.close()
     await close(a, b)
+
+
+class Wire:
+    """A connection whose other end reads everything at once, or only what the test takes (outbound.Carrier)."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.ended = False
+        self.reading = True
+        self.left = 0
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        self.left += 0 if self.reading else len(data)
+
+    def buffered_bytes(self) -> int:
+        return self.left
+
+    def end(self) -> None:
+        self.ended = True
+
+    def abort(self) -> None:
+        self.ended = True
+
+
+@in_loop
+async def test_a_stream_says_nothing_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "HEARTBEAT_S", 0.02)
+    broken: list[Outbound] = []
+    wire, other = Wire(), Wire()
+    stream = Outbound(wire, MessageEncoder(), broken.append)
+    second = Outbound(other, MessageEncoder(), broken.append)
+    await until(lambda: wire.written, "a heartbeat")
+    wire.written = b""
+    stream.end()
+    assert stream.send([heartbeat(1)]) is False
+    stream.end()
+    stream.lost()
+    heartbeats = len(other.written)
+    await until(lambda: len(other.written) > heartbeats + 200, "heartbeats of the stream that goes on")
+    assert wire.written == b"0\r\n\r\n"
+    second.lost()
+    assert broken == [second]  # only this one ended without being told to
+
+
+@in_loop
+async def test_a_stream_that_moves_slowly_is_not_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(outbound, "STALLED_S", 0.1)
+    broken: list[Outbound] = []
+    wire = Wire()
+    stream = Outbound(wire, MessageEncoder(), broken.append)
+    wire.reading = False
+    stream.send([heartbeat(n) for n in range(100)])
+    stream.pause()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    while loop.time() - started < 0.5:
+        wire.left -= 1
+        await asyncio.sleep(0.01)
+    assert broken == []
+    await until(lambda: broken == [stream], "it takes nothing more")
+    assert wire.ended
+
+
+@pytest.mark.parametrize("version", [None, "2.0.0", "abc"])
+@in_loop
+async def test_a_stream_of_a_member_that_speaks_otherwise_is_given_up(version: str | None) -> None:
+    """It answers 200, and sends what would be a message; nothing of it reaches raft."""
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        told = [] if version is None else [("X-Server-Version", version)]
+        writer.write(http1.response_head(200, [*told, ("Transfer-Encoding", "chunked")]))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    a = await Here(A).start()
+    a.transport.add_peer(B, [f"http://{HOST}:{server.sockets[0].getsockname()[1]}"])
+    await until(lambda: asked >= 4, "each stream is dialed again")
+    assert a.transport.active_since(B) is None
+    await close(a)
+    server.close()
+    await server.wait_closed()
+    await asyncio.sleep(0.01)  # the last connection ends
 
 
 # Members come and go
