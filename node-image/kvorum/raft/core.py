@@ -167,7 +167,7 @@ class RawNode:
         self.term, self.vote = hard_state.term, hard_state.vote
         self.leader = NONE
         self.role = Role.FOLLOWER
-        self.config = Configuration.of(log_storage.conf_state)
+        self.config = self._config_applied = Configuration.of(log_storage.conf_state)
         self.tracked: dict[int, Progress] = {}
         self.votes: dict[int, bool] = {}
         self.reads = ReadRounds()
@@ -297,19 +297,22 @@ class RawNode:
         """
         assert self._conf_changes_due > 0, f"{change} is not of this Ready"
         self._conf_changes_due -= 1
-        configuration = self.config.after(change)
-        if configuration != self.config:
-            self._use_configuration(configuration)
-            self._after_configuration()
-        return self.config.state()
+        configuration = self._config_applied.after(change)
+        if configuration != self._config_applied:
+            self._config_applied = configuration
+            if self.log.snapshot is None:  # else one has come meanwhile, with a later configuration, which is in force
+                self._use_configuration(configuration)
+                self._after_configuration()
+        return configuration.state()
 
     def _after_configuration(self) -> None:
         """What a new configuration means for who leads under it."""
         if self.role is not Role.LEADER:
             return
         if self.id not in self.config.all_voters:
-            # Removed, or made a learner: somebody else must lead. Where one voter is left, it needs to hear of it: by the old
-            # configuration it could not win without us, and with more entries than it has we would not vote for it.
+            # Removed, or made a learner: somebody else must lead. Where one voter is left, it needs to hear of it: by
+            # the old configuration it could not win without us, and with more entries than it has we would not vote for
+            # it.
             if len(self.config.all_voters) == 1:
                 leader.broadcast_heartbeat(self, b"")
             self.become_follower(self.term, NONE)
@@ -571,6 +574,7 @@ class RawNode:
             self._hard_durable = ready.hard_state
         if ready.snapshot is not None:
             self.log.became_applied(max(self.log.applied, ready.snapshot.index))
+            self._config_applied = Configuration.of(ready.snapshot.conf_state)
         if ready.committed:
             self.log.became_applied(ready.committed[-1].index)
         self._count_own()

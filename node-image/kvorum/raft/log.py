@@ -234,11 +234,12 @@ class Log:
         return any(entry.type != EntryType.NORMAL for entry in self.entries(low, max(low, self.committed + 1)))
 
     def index_committed_by_rule(self) -> int:
-        """The newest conf change that must be committed because the log holds another after it; else what is known already.
+        """The newest conf change that must be committed because the log holds another after it; else what is known
+        already.
 
-        A leader proposes a change only when the one before is applied, and tells its commit index along with it. A torn write
-        can keep the entries of an append without that commit index; who campaigned then by the configuration of two changes
-        ago could win with voters that have nothing in common with those who committed since.
+        A leader proposes a change only when the one before is applied, and tells its commit index along with it. A torn
+        write can keep the entries of an append without that commit index; who campaigned then by the configuration of
+        two changes ago could win with voters that have nothing in common with those who committed since.
         """
         entries = self.entries(self.committed + 1, self.last_index + 1)
         changes = [entry.index for entry in entries if entry.type != EntryType.NORMAL]
