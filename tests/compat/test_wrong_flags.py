@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.etcd import EtcdMissing
 from tests.kit.ports import free_port
-from tests.kit.processes import Program, etcd_program, kvorum_program
+from tests.kit.processes import Program
 
 HTTP = "http://127.0.0.1"
 
@@ -95,8 +94,10 @@ def outcome(program: Program, folder: Path, argv: tuple[str, ...], environment: 
 
 
 @pytest.mark.parametrize("argv", WRONG, ids=" ".join)
-def test_wrong_flags_end_as_they_do_in_etcd(argv: tuple[str, ...], tmp_path: Path) -> None:
-    assert_equal_outcomes(argv, {}, tmp_path)
+def test_wrong_flags_end_as_they_do_in_etcd(
+    argv: tuple[str, ...], tmp_path: Path, reference: Program, subject: Program
+) -> None:
+    assert_equal_outcomes(argv, {}, tmp_path, reference, subject)
 
 
 @pytest.mark.parametrize(
@@ -109,18 +110,16 @@ def test_wrong_flags_end_as_they_do_in_etcd(argv: tuple[str, ...], tmp_path: Pat
     ids=["shadowed", "number", "bool"],
 )
 def test_wrong_variables_end_as_they_do_in_etcd(
-    argv: tuple[str, ...], environment: dict[str, str], tmp_path: Path
+    argv: tuple[str, ...], environment: dict[str, str], tmp_path: Path, reference: Program, subject: Program
 ) -> None:
-    assert_equal_outcomes(argv, environment, tmp_path)
+    assert_equal_outcomes(argv, environment, tmp_path, reference, subject)
 
 
-def assert_equal_outcomes(argv: tuple[str, ...], environment: dict[str, str], folder: Path) -> None:
-    try:
-        etcd = etcd_program()
-    except EtcdMissing as error:
-        pytest.skip(f"NOT RUN: {error}")
-    status, output = outcome(etcd, folder / "etcd", argv, environment)
-    our_status, our_output = outcome(kvorum_program(), folder / "ours", argv, environment)
+def assert_equal_outcomes(
+    argv: tuple[str, ...], environment: dict[str, str], folder: Path, reference: Program, subject: Program
+) -> None:
+    status, output = outcome(reference, folder / "etcd", argv, environment)
+    our_status, our_output = outcome(subject, folder / "ours", argv, environment)
     assert our_output.splitlines()[0] == f"kvorum: {words_of_etcd(output)}"
     assert our_status == status
     assert "Traceback" not in our_output

@@ -133,12 +133,12 @@ def test_metrics_and_health_answer_at_a_port_of_their_own(start: Start) -> None:
 
 def test_two_nodes_may_share_a_port_only_if_both_say_so(start: Start, program: Program, tmp_path: Path) -> None:
     shared = free_port()
-    start("--socket-reuse-port", name="a", client_port=shared)
-    start("--socket-reuse-port", name="b", client_port=shared)
+    sharing = [start("--socket-reuse-port", name=name, client_port=shared) for name in ("a", "b")]
     alone = Node(program, tmp_path, name="c", client_port=shared)
     alone.start()
     try:
         wait_until(lambda: not alone.alive, 20, "a node that would not share ends")
+        assert [node.alive for node in sharing] == [True, True]  # whoever answered for both: none has ended since
     finally:
         alone.kill()
 
