@@ -50,6 +50,7 @@ from kvorum.state.v2_request import apply_v2_request, is_v2_request
 
 CONSISTENT_INDEX, TERM, CONF_STATE = b"consistent_index", b"term", b"confState"
 AUTH_ENABLED = b"authEnabled"
+PUT_TAG = b"\x22"
 PUT_OVERHEAD_BYTES = 256  # etcd's estimate of what a key costs beside its bytes
 LEASE_BYTES = 64  # etcd's estimate of a lease
 READS = frozenset({"range", "auth_status", "auth_user_get", "auth_role_get"})  # skipped where nobody waits
@@ -134,7 +135,7 @@ class Machine:
         """
         self._advance(entry)
         data = entry.data
-        if data[:1] == b"\x22" and self.alarms.mode is Mode.NORMAL:
+        if data[:1] == PUT_TAG and self.alarms.mode is Mode.NORMAL:
             outcome = self._apply_plain_put(data)
             if outcome is not None:
                 return outcome
@@ -179,6 +180,7 @@ class Machine:
             ):
                 return None
             request_id = shift = 0
+            byte = 128
             for byte in data[header + 4 : end]:
                 request_id |= (byte & 127) << shift
                 shift += 7

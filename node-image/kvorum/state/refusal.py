@@ -64,7 +64,7 @@ TOO_MANY_LEARNERS = Refusal(FAILED_PRECONDITION, "etcdserver: too many learner m
 CLUSTER_ID_MISMATCH = Refusal(FAILED_PRECONDITION, "etcdserver: cluster ID mismatch")
 
 REQUEST_TOO_LARGE = Refusal(INVALID_ARGUMENT, "etcdserver: request is too large")
-TOO_MANY_REQUESTS = Refusal(RESOURCE_EXHAUSTED, "etcdserver: too many requests")
+TOO_MANY_REQUESTS = Refusal(UNKNOWN, "etcdserver: too many requests")  # mapped to no code; its own is 8, for clients
 
 ROOT_USER_NOT_EXIST = Refusal(FAILED_PRECONDITION, "etcdserver: root user does not exist")
 ROOT_ROLE_NOT_EXIST = Refusal(FAILED_PRECONDITION, "etcdserver: root user does not have root role")

@@ -2,11 +2,13 @@
 
 import time
 from bisect import insort
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kvorum.state.key_index import KeyIndex
+from sortedcontainers import SortedList
 
 KEYS = [b"a", b"b", b"ba", b"c"]
 changes = st.lists(st.tuples(st.sampled_from(KEYS), st.booleans(), st.booleans()), max_size=40)
@@ -120,6 +122,22 @@ def test_keys_come_in_order_of_their_bytes(names: list[bytes]) -> None:
         index.put(name, main, 0, 0)
         insort(ordered, name)
     assert index.keys(b"", None) == ordered
+
+
+def test_counting_walks_over_no_key() -> None:
+    class Unwalkable(SortedList):  # type: ignore[misc]  # the library has no types
+        def irange(self, *_: object, **__: object) -> Iterator[bytes]:
+            raise AssertionError("walked")
+
+        __iter__ = irange
+
+    index = KeyIndex()
+    for main in range(2, 102):
+        index.put(b"%03d" % main, main, 0, 0)
+    index.live = Unwalkable(list(index.live))
+    assert index.count(b"010", b"020") == 10
+    assert index.count(b"", None) == 100
+    assert index.count(b"050", b"040") == 0
 
 
 def cpu_of_puts(index: KeyIndex, main: int, count: int) -> float:

@@ -40,6 +40,10 @@ def test_a_ttl_is_raised_to_the_minimum_when_it_is_applied(driver: Driver, store
     assert LeaseRow.FromString(store.rows(LEASE)[(8).to_bytes(8, "big")]) == LeaseRow(ID=8, TTL=2)
 
 
+def test_the_longest_lease_is_granted(driver: Driver) -> None:
+    assert grant(driver, 8, TTL_MAX_S).TTL == TTL_MAX_S
+
+
 def test_a_grant_moves_no_revision(driver: Driver) -> None:
     assert driver.machine.revision == 1
 

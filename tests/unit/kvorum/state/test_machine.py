@@ -74,6 +74,8 @@ def test_no_cut_or_longer_frame_is_taken_for_a_put(tail: bytes, cut: int) -> Non
         b"\x22",
         b"\xf2\x7f\x01x",
         b"\x08\x05",
+        b"\x22\x06\x0a\x01k\x12\x01v\xa2\x06\x01\x08",  # a put whose id is missing
+        b"\x22\x06\x0a\x01k\x12\x01v\xa2\x06\x02\x08\x80",  # ... or cut off
         b"\x08\x05\x12\x05WRITE",
     ],
 )

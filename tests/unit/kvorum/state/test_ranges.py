@@ -80,6 +80,24 @@ def test_the_count_leaves_limit_and_filters_aside(driver: Driver) -> None:
     assert (len(answer.kvs), answer.more, answer.count) == (0, False, 2)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "wanted"),
+    [
+        ({"min_mod_revision": 3}, [b"a", b"b"]),
+        ({"min_mod_revision": 4}, [b"a"]),
+        ({"max_mod_revision": 3}, [b"b"]),
+        ({"max_mod_revision": 2}, []),
+        ({"min_create_revision": 3}, [b"b"]),
+        ({"min_create_revision": 2}, [b"a", b"b"]),
+        ({"max_create_revision": 2}, [b"a"]),
+        ({"max_create_revision": 3}, [b"a", b"b"]),
+        ({"min_create_revision": 2, "max_create_revision": 2, "min_mod_revision": 5, "max_mod_revision": 5}, [b"a"]),
+    ],
+)
+def test_bounds_of_revisions_include_their_ends(driver: Driver, bounds: dict[str, int], wanted: list[bytes]) -> None:
+    assert driver.keys(**bounds) == wanted
+
+
 def test_a_limit_cuts_before_a_sort_without_an_order_and_after_one_with(driver: Driver) -> None:
     """etcd's oddity: a target alone sorts, but only what the limit let through (limit and one more)."""
     driver.put(b"\1", b"9")  # the newest, and first in order of keys
