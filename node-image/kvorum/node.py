@@ -364,10 +364,10 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(listener.close(grace_s=DRAIN_S) for listener in self._listeners))
-        self.server.stop()
         await self._transport.close()
         await self._peer_listener.close()
         self._discovery.close()
+        self.server.stop()
         self._data_dir.close()
 
     async def _hand_over(self) -> None:

@@ -250,6 +250,11 @@ class Server:
                 stream.refuse_leaderless()
 
     @property
+    def stopped(self) -> bool:
+        """Nothing is to be asked of the machine or the store any more."""
+        return self._stopped
+
+    @property
     def waiting_count(self) -> int:
         """Proposals without an answer."""
         return len(self._waiting)

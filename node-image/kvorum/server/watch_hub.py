@@ -235,6 +235,8 @@ class WatchHub:
 
     def _catch_up(self) -> None:
         self._catching_up = False
+        if self._server.stopped:
+            return
         for watcher in list(self._behind):
             if watcher.stream.buffered_bytes <= BUFFERED_BYTES_MAX:
                 self._tell_history(watcher)

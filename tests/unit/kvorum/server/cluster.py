@@ -58,17 +58,18 @@ class Reply:
 
 
 class Wire:
-    """One member's side of the network. `cut` holds the ids it can neither reach nor hear."""
+    """One member's side of the network. `cut`: ids it can neither reach nor hear. `lost`: what it sends in vain."""
 
     def __init__(self, network: "Cluster", member_id: int) -> None:
         self._network = network
         self._id = member_id
         self.cut: set[int] = set()
+        self.lost: Callable[[Message], bool] = lambda message: False
         self._since = asyncio.get_running_loop().time() - 60.0
 
     def send(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            target = self._network.servers.get(message.to)
+            target = None if self.lost(message) else self._network.servers.get(message.to)
             if (
                 target is not None
                 and message.to not in self.cut

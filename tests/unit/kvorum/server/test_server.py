@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from kvorum.etcdpb import rpc_pb2 as rpc
+from kvorum.raft.message import MessageType
 from kvorum.server import reconfiguration
 from kvorum.server.answer import Done
 from kvorum.state import refusal
@@ -74,6 +75,23 @@ def test_a_leader_that_is_cut_off_lets_no_read_through_while_another_leads(tmp_p
         assert not stale.done
         cluster.heal()
         assert value_of(await stale.body()) == b"new"
+
+    run(tmp_path, 3, story)
+
+
+def test_a_read_at_a_member_that_lags_waits_until_it_has_applied_what_was_acknowledged(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        leader, lagging = cluster.leader(), cluster.follower()
+        await put(leader, b"k", b"old").body()
+        await cluster.until(lambda: lagging.machine.revision == 2, "the first put at the follower")
+        wire = cluster.wires[leader.member_id]
+        wire.lost = lambda message: message.type is MessageType.APPEND and message.to == lagging.member_id
+        await put(leader, b"k", b"new").body()
+        reading = read(lagging, b"k")
+        await cluster.until(lambda: bool(lagging._unapplied_reads), "the leader's word on the read")
+        assert not reading.done, "the leader has said how far to wait"
+        wire.lost = lambda message: False
+        assert value_of(await reading.body()) == b"new"
 
     run(tmp_path, 3, story)
 
