@@ -14,6 +14,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ UNREAD_BYTES_MAX: Final = 16 << 20  # of answers; with more, a client that does 
 SWEEP_S: Final = 5.0  # how often connections are looked at for silence
 FIRST_BYTES_S: Final = 120.0  # for a client to say which protocol it speaks
 HTTP_REQUEST_S: Final = 120.0  # for a request of HTTP/1.1, from its first byte to its last
+CLOSING_TICKS_MAX: Final = 3  # sweeps for a client to read the last bytes of a closed connection
 PIPELINED_REQUESTS_MAX: Final = 32  # of HTTP/1.1, that wait for the answer before theirs
 TCP_KEEPALIVE_S: Final = 15  # idle time and interval, as Go's
 
@@ -77,7 +79,7 @@ class Listener:
         self._sweep_s = sweep_s
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
-        self._ports: set[_Door | _GrpcPort | _HttpPort] = set()
+        self._ports: set[_Port] = set()
         self._unflushed: list[_GrpcPort] = []
         self._next_connection_id = 0
         self._sweeper: asyncio.TimerHandle | None = None
@@ -137,10 +139,10 @@ class Listener:
         self._next_connection_id += 1
         return self._next_connection_id
 
-    def add(self, port: "_Door | _GrpcPort | _HttpPort") -> None:
+    def add(self, port: "_Port") -> None:
         self._ports.add(port)
 
-    def discard(self, port: "_Door | _GrpcPort | _HttpPort") -> None:
+    def discard(self, port: "_Port") -> None:
         self._ports.discard(port)
         if not self._ports and self._emptied is not None:
             self._emptied.set()
@@ -217,14 +219,48 @@ def _name_of_peer(transport: asyncio.BaseTransport) -> str:
     return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
 
-class _Door(asyncio.Protocol):
-    """A connection whose protocol is not known yet."""
+class _Port(asyncio.Protocol):
+    """One accepted connection, in one of its stages."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
+        self._closing_ticks = 0
+
+    def transport(self) -> asyncio.Transport | None:
+        raise NotImplementedError
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.discard(self)
+
+    def tick(self, now: float) -> None:
+        """A closed connection whose client does not read its last bytes would stay for ever."""
+        transport = self.transport()
+        if transport is not None and transport.is_closing():
+            self._closing_ticks += 1
+            if self._closing_ticks > CLOSING_TICKS_MAX:
+                transport.abort()
+
+    def drain(self) -> None:
+        """Nothing new; close when what is under way is done."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        transport = self.transport()
+        if transport is not None:
+            transport.abort()
+
+
+class _Door(_Port):
+    """A connection whose protocol is not known yet."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(listener)
         self._data = b""
         self._opened_at = 0.0
         self._transport: asyncio.Transport | None = None
+
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -250,10 +286,8 @@ class _Door(asyncio.Protocol):
         transport.set_protocol(port)
         port.data_received(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._listener.discard(self)
-
     def tick(self, now: float) -> None:
+        super().tick(now)
         if now - self._opened_at > FIRST_BYTES_S:
             self.drain()
 
@@ -261,16 +295,12 @@ class _Door(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
-
-class _GrpcPort(asyncio.Protocol):
+class _GrpcPort(_Port):
     """Bytes between a socket and an HTTP/2 connection."""
 
     def __init__(self, listener: Listener, routes: Routes, transport: asyncio.Transport) -> None:
-        self._listener = listener
+        super().__init__(listener)
         self._transport = transport
         self._time = asyncio.get_running_loop().time
         self._reading = True
@@ -284,6 +314,9 @@ class _GrpcPort(asyncio.Protocol):
             connection_id=listener.take_connection_id(),
             peer=_name_of_peer(transport),
         )
+
+    def transport(self) -> asyncio.Transport:
+        return self._transport
 
     def _wake(self) -> None:
         self._listener.flush_soon(self)
@@ -322,31 +355,33 @@ class _GrpcPort(asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._listener.discard(self)
+        super().connection_lost(exc)
         self._connection.lost()
 
     def tick(self, now: float) -> None:
+        super().tick(now)
         self._connection.tick(now)
 
     def drain(self) -> None:
         self._connection.drain()
 
-    def abort(self) -> None:
-        self._transport.abort()
 
-
-class _HttpPort(asyncio.Protocol):
+class _HttpPort(_Port):
     """HTTP/1.1: one request after the other, answered in their order."""
 
     def __init__(self, listener: Listener, transport: asyncio.Transport) -> None:
-        self._listener = listener
+        super().__init__(listener)
         self._transport = transport
         self._reader = http1.WholeRequests(body_bytes_max=listener.http_body_bytes_max)
         self._waiting: deque[http1.Request | http1.Refusal] = deque()
         self._answering: http1.Request | None = None
-        self._loop_running = False
+        self._taking = False  # inside _take_waiting
+        self._paused = False  # the transport takes no more for now
         self._ended = False  # the client sends no more
-        self._last_idle_at = asyncio.get_running_loop().time()
+        self._whole_at = asyncio.get_running_loop().time()  # when there last was no half request
+
+    def transport(self) -> asyncio.Transport:
+        return self._transport
 
     def data_received(self, data: bytes) -> None:
         self._waiting += self._reader.feed(data)
@@ -354,31 +389,28 @@ class _HttpPort(asyncio.Protocol):
             self._transport.write(http1.CONTINUE)
         if len(self._waiting) > PIPELINED_REQUESTS_MAX:
             self._transport.pause_reading()
-        self._answer_waiting()
+        self._take_waiting()
 
     @property
     def _idle(self) -> bool:
         return self._answering is None and not self._waiting
 
-    def _answer_waiting(self) -> None:
-        if self._loop_running:
+    def _take_waiting(self) -> None:
+        if self._taking:
             return  # a handler answered at once: the loop below goes on by itself
-        self._loop_running = True
-        while self._waiting and self._answering is None and not self._transport.is_closing():
+        self._taking = True
+        while self._waiting and self._answering is None and not self._paused and not self._transport.is_closing():
             request = self._waiting.popleft()
             if isinstance(request, http1.Refusal):
-                self._listener.log.debug(
-                    "refused %s: %d, %s", _name_of_peer(self._transport), request.status, request.text
-                )
+                peer = _name_of_peer(self._transport)
+                self._listener.log.debug("refused %s: %d, %s", peer, request.status, request.text)
                 self._transport.write(request.answer())
                 self._transport.close()
-            elif self._listener.http is None:
-                self._answering = request
-                self._respond(request, HttpResponse(404, b"404 page not found\n", (("Content-Type", "text/plain"),)))
             else:
                 self._answering = request
-                self._listener.http(request, lambda response, request=request: self._respond(request, response))  # type: ignore[misc]
-        self._loop_running = False
+                http = self._listener.http or _nothing_here
+                http(request, partial(self._respond, request))
+        self._taking = False
         if self._idle and (self._ended or self._listener.closing):
             self._transport.close()
 
@@ -397,20 +429,25 @@ class _HttpPort(asyncio.Protocol):
             self._transport.close()
             return
         self._transport.resume_reading()
-        self._answer_waiting()
+        self._take_waiting()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._take_waiting()
 
     def eof_received(self) -> bool:
         """Keeps the way back open until all is answered."""
         self._ended = True
         return not self._idle
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._listener.discard(self)
-
     def tick(self, now: float) -> None:
+        super().tick(now)
         if self._reader.idle or not self._idle:
-            self._last_idle_at = now
-        elif now - self._last_idle_at > HTTP_REQUEST_S:
+            self._whole_at = now
+        elif now - self._whole_at > HTTP_REQUEST_S:
             self._listener.log.debug("closed the connection of %s: half a request", _name_of_peer(self._transport))
             self._transport.close()
 
@@ -418,5 +455,6 @@ class _HttpPort(asyncio.Protocol):
         if self._idle:
             self._transport.close()
 
-    def abort(self) -> None:
-        self._transport.abort()
+
+def _nothing_here(_: http1.Request, respond: Respond) -> None:
+    respond(HttpResponse(404, b"404 page not found\n", [("Content-Type", "text/plain; charset=utf-8")]))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 from kvorum.net.call import Call, Routes
-from kvorum.net.listener import CannotListen, HttpRequest, HttpResponse, Listener, Respond
+from kvorum.net.listener import CannotListen, HttpRequest, HttpResponse, Listener, Respond, _HttpPort
 from kvorum.wire import http2
 from kvorum.wire.grpc import message_head
 
@@ -98,6 +98,8 @@ class Toy:
     def _http(self, request: HttpRequest, respond: Respond) -> None:
         if request.path == "/later":
             self.held.append((request, respond))
+        elif request.path == "/big":
+            respond(HttpResponse(200, bytes(100_000)))
         else:
             text = f"{request.method} {request.path} {request.body.decode()}"
             respond(HttpResponse(200, text.encode(), [("Content-Type", "text/plain")]))
@@ -381,7 +383,7 @@ def test_a_client_that_does_not_read_is_not_read_either_and_gets_all_in_the_end(
     asking.start()
 
     def transports() -> list[asyncio.Transport]:
-        return [port._transport for port in toy.listener._ports if port._transport is not None]
+        return [transport for port in list(toy.listener._ports) if (transport := port.transport()) is not None]
 
     until(lambda: any(not transport.is_reading() for transport in transports()), "the server reads on")
     pieces: list[bytes] = []
@@ -396,6 +398,21 @@ def test_a_client_that_does_not_read_is_not_read_either_and_gets_all_in_the_end(
     answered = [frame for frame in frames.read(found) if frame.kind == http2.DATA]
     assert sum(len(frame.payload) for frame in answered) == asked * (size + 5)
     connection.close()
+
+
+def test_a_closed_connection_whose_client_does_not_read_goes_away() -> None:
+    toy = Toy(sweep_s=0.05)
+    try:
+        connection = toy.speak_http2()
+        connection.sendall(frames.settings((4, (1 << 31) - 1)) + frames.window_update(0, (1 << 31) - 1 - 65_535))
+        path = [(n, b"/t.Toy/Many" if n == b":path" else v) for n, v in frames.REQUEST]
+        body = message_head(7) + b"%07d" % 9_000_000  # more than the kernel's buffers take
+        connection.sendall(frames.headers(1, path) + frames.data(1, body, end=True) + frames.window_update(0, 0))
+        until(lambda: toy.listener.connections_count == 1, "no connection")
+        until(lambda: toy.listener.connections_count == 0, "it stays")
+        connection.close()
+    finally:
+        toy.close()
 
 
 # HTTP/1.1 beside it
@@ -458,6 +475,21 @@ def test_a_client_that_waits_for_permission_gets_it(toy: Toy) -> None:
     connection.sendall(b"hello")
     connection.shutdown(socket.SHUT_WR)
     assert b"POST / hello" in read_all(connection)
+
+
+def test_a_client_of_http_that_does_not_read_waits_and_gets_every_answer(toy: Toy) -> None:
+    asked = 200
+    connection = toy.connect()
+    connection.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * asked)
+    connection.shutdown(socket.SHUT_WR)
+
+    def waiting() -> int:
+        (port,) = toy.listener._ports
+        assert isinstance(port, _HttpPort)
+        return len(port._waiting) if port._paused else 0
+
+    until(lambda: toy.listener.connections_count == 1 and toy.do(waiting) > 0, "the server answers on")
+    assert read_all(connection).count(b"HTTP/1.1 200") == asked
 
 
 def test_a_body_too_large_is_refused(toy: Toy) -> None:
@@ -640,8 +672,9 @@ def test_small_answers_are_not_held_back_and_dead_peers_found_by_the_kernel(toy:
     connection = toy.connect()
     until(lambda: toy.listener.connections_count == 1, "no connection")
     (port,) = toy.listener._ports
-    assert port._transport is not None
-    accepted = port._transport.get_extra_info("socket")
+    transport = port.transport()
+    assert transport is not None
+    accepted = transport.get_extra_info("socket")
     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     connection.close()
