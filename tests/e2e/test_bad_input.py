@@ -3,13 +3,13 @@
 Wrong flags are tests/compat/test_wrong_flags.py's, broken documents tests/e2e/test_local_document.py's.
 """
 
-import errno
 import hashlib
 import os
 import random
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -80,14 +80,13 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 @pytest.mark.parametrize("port", ["client", "peer"])
 def test_garbage_on_a_port_ends_the_connection_and_nothing_else(serving: Node, port: str, garbage: bytes) -> None:
     address = ("127.0.0.1", serving.client_port if port == "client" else serving.peer_port)
-    with socket.create_connection(address, timeout=30) as connection:
-        try:
-            connection.sendall(garbage)
+    # A reset is an end as well; a timeout is none.
+    with socket.create_connection(address, timeout=30) as connection, suppress(ConnectionError):
+        connection.sendall(garbage)
+        with suppress(OSError):  # the other side may have ended it already
             connection.shutdown(socket.SHUT_WR)
-            while connection.recv(65_536):
-                pass
-        except OSError as error:
-            assert error.errno in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)  # an end as well
+        while connection.recv(65_536):
+            pass
     assert serving.is_healthy()
     assert "Traceback" not in serving.log()
 
