@@ -144,11 +144,17 @@ class Node:
         return value
 
     def read_version(self) -> dict[str, Any] | None:
-        return fetch_json(f"{self.endpoint}/version")
+        answer = fetch_json(f"{self.endpoint}/version")
+        return answer if isinstance(answer, dict) else None
 
     def is_healthy(self) -> bool:
         answer = fetch_json(f"{self.endpoint}/health")
-        return answer is not None and answer.get("health") == "true"
+        return isinstance(answer, dict) and answer.get("health") == "true"
+
+    def members_by_peers(self) -> list[dict[str, Any]]:
+        """The member list as its peer port tells it: a learner tells it nowhere else. Empty if it does not answer."""
+        answer = fetch_json(f"{self.peer_url}/members")
+        return answer if isinstance(answer, list) else []
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -260,8 +266,8 @@ class Cluster:
         self.kill()
 
 
-def fetch_json(url: str, timeout_s: float = 2.0) -> dict[str, Any] | None:
-    """The JSON object at a URL whatever the HTTP status; None if nothing there answers so."""
+def fetch_json(url: str, timeout_s: float = 2.0) -> Any:
+    """The JSON at a URL whatever the HTTP status; None if nothing there answers so."""
     try:
         with _direct.open(url, timeout=timeout_s) as answer:
             body = answer.read()
@@ -270,10 +276,9 @@ def fetch_json(url: str, timeout_s: float = 2.0) -> dict[str, Any] | None:
     except OSError:
         return None
     try:
-        value = json.loads(body)
+        return json.loads(body)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
 
 
 _direct = urllib.request.build_opener(
