@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -12,7 +13,7 @@ from kvorum.etcdpb import rpc_pb2 as rpc
 
 from tests.kit.deadline import wait_until_async
 from tests.kit.processes import Cluster, Node, Program
-from tests.kit.raw_watch import RawWatch
+from tests.kit.raw_watch import WATCH, RawWatch
 
 MIB = 1 << 20
 COMPACTED = "etcdserver: mvcc: required revision has been compacted"
@@ -390,3 +391,26 @@ async def member_that_serves(client: Client, cluster: Cluster, member_id: int) -
         if (await client.status(node.endpoint)).member_id == member_id:
             return node
     raise AssertionError(f"no node is member {member_id:x}")
+
+
+def test_bytes_that_are_no_request_end_the_stream_and_its_watches(node: Node) -> None:
+    """And not the member, which would meet the watch of a stream that is gone at the next put."""
+
+    async def story(node: Node, client: Client, watch: RawWatch) -> None:
+        target = node.endpoint.removeprefix("http://")
+        async with grpc.aio.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            call: Any = channel.stream_stream(WATCH, None, None)
+            stream = call()
+            create = rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=b"a"))
+            await stream.write(create.SerializeToString())
+            assert rpc.WatchResponse.FromString(await stream.read()).created
+            await stream.write(b"\xff\xff\xff")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stream.read()
+            assert refused.value.code() == grpc.StatusCode.INTERNAL
+        await watch.create(key=b"a")
+        for value in (b"1", b"2"):
+            await client.put(b"a", value)
+        assert told(await watch.events(1) + await watch.events(1)) == [(b"a", 2), (b"a", 3)]
+
+    play(node, story)

@@ -47,6 +47,7 @@ class WatchStream:
             request = rpc.WatchRequest.FromString(message)
         except DecodeError as error:
             bad_request(self._call, error)
+            self._on_close()
             return
         kind = request.WhichOneof("request_union")
         if kind == "create_request":
