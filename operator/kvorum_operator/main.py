@@ -11,38 +11,58 @@ from pathlib import Path
 from kvorum.client import ClientError
 
 from kvorum_operator.api.quantities import Duration
-from kvorum_operator.platforms.local import run as local
-from kvorum_operator.platforms.local import verbs
-from kvorum_operator.platforms.local.state_directory import BASE_PORT_MAX
 
 FILE_DEFAULT = Path("cluster.yaml")
-BASE_PORT_MIN = 1024
+BASE_PORT_MIN, BASE_PORT_MAX = 1024, 65_435  # nine members take ninety ports
+EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if not sys.platform.startswith("linux"):
-        return refuse("kvorum-operator local runs on Linux only; elsewhere run it in a Linux container.")
+        return refuse("local runs on Linux only; on other systems run it in a Linux container or virtual machine.")
+    # Here, because elsewhere its modules cannot even be imported.
+    from kvorum_operator.platforms.local.run import Refused  # noqa: PLC0415
+
     try:
-        return asyncio.run(local.run(local_options(options)) if options.verb is None else perform(options))
-    except local.Refused as error:
+        return asyncio.run(perform(options))
+    except Refused as error:
         return refuse(str(error))
     except ClientError as error:
         return refuse(f"the members answered: {error.text}")
     except BrokenPipeError:
         # Whoever read along has left: as with SIGHUP, the members keep running. Python would complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return local.EXIT_OK
+        return 0
     except KeyboardInterrupt:
-        return 130  # of a verb; while a cluster is run, the loop itself takes signals
+        return EXIT_INTERRUPTED  # of a verb; while a cluster is run, the loop itself takes signals
+
+
+def refuse(text: str) -> int:
+    print(f"kvorum-operator: {text}", file=sys.stderr)  # noqa: T201 - this is the program's output
+    return EXIT_REFUSED
 
 
 async def perform(options: argparse.Namespace) -> int:
-    """One verb. Raises Refused, and ClientError from the members."""
+    """The exit status. Raises Refused, and ClientError from the members."""
+    from kvorum_operator.platforms.local import run, verbs  # noqa: PLC0415 - see main
+
+    if options.verb is None:
+        return await run.run(
+            run.Options(
+                file=options.file,
+                state_dir=options.state_dir,
+                base_port=options.base_port,
+                once=options.once,
+                wait_ready=options.wait == "ready",
+                timeout_s=options.timeout,
+            )
+        )
     if options.verb == "list":
         folder = options.state_dir if options.state_dir is not None else options.file.absolute().parent / ".kvorum"
         verbs.list_clusters(folder)
-        return local.EXIT_OK
+        return 0
     state, identity = verbs.require_state(options.file, options.state_dir)
     match options.verb:
         case "stop":
@@ -54,18 +74,12 @@ async def perform(options: argparse.Namespace) -> int:
         case "put":
             await verbs.put(state, identity, options.key, options.value)
         case "get":
-            found_count = await verbs.get(state, identity, options.key, prefix=options.prefix)
-            return local.EXIT_OK if found_count else local.EXIT_FAILED
+            return 0 if await verbs.get(state, identity, options.key, prefix=options.prefix) else 1
         case "del":
             await verbs.delete_key(state, identity, options.key, prefix=options.prefix)
         case "members":
             await verbs.members(state, identity)
-    return local.EXIT_OK
-
-
-def refuse(text: str) -> int:
-    print(f"kvorum-operator: {text}", file=sys.stderr)  # noqa: T201 - this is the program's output
-    return local.EXIT_REFUSED
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,16 +88,16 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"kvorum-operator {version('kvorum-operator')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    one = commands.add_parser("local", help="run the cluster that a file describes on this machine")
-    one.add_argument("--base-port", type=base_port, help="first member's client port, kept for good (2379)")
-    one.add_argument("--once", action="store_true", help="take the steps that can be taken now, then leave")
-    one.add_argument("--wait", choices=("ready",), help="leave once the cluster is ready; its members keep running")
-    one.add_argument("--timeout", type=duration_s, default=120.0, help="how long --wait waits (120s)")
-    add_whereabouts(one, FILE_DEFAULT, None)
-    what = one.add_subparsers(dest="verb", metavar="VERB", title="verbs for a cluster that is there")
+    local = commands.add_parser("local", allow_abbrev=False, help="run the cluster that a file describes here")
+    local.add_argument("--base-port", type=base_port, help="first member's client port, kept for good (2379)")
+    local.add_argument("--once", action="store_true", help="take the steps that can be taken now, then leave")
+    local.add_argument("--wait", choices=("ready",), help="leave once the cluster is ready; its members keep running")
+    local.add_argument("--timeout", type=duration_s, default=120.0, help="how long --wait waits (120s)")
+    add_whereabouts(local, FILE_DEFAULT, None)
+    verbs = local.add_subparsers(dest="verb", metavar="VERB", title="verbs for a cluster that is there")
 
     def verb(name: str, help_text: str) -> argparse.ArgumentParser:
-        added = what.add_parser(name, help=help_text)
+        added = verbs.add_parser(name, allow_abbrev=False, help=help_text)
         add_whereabouts(added, argparse.SUPPRESS, argparse.SUPPRESS)  # what stands before the verb counts as well
         return added
 
@@ -109,17 +123,6 @@ def parser() -> argparse.ArgumentParser:
 def add_whereabouts(one: argparse.ArgumentParser, file: Path | str, state_dir: str | None) -> None:
     one.add_argument("-f", "--file", type=Path, default=file, help="the KVCluster in YAML (cluster.yaml)")
     one.add_argument("--state-dir", type=Path, default=state_dir, help="its directory (.kvorum/NAME beside the file)")
-
-
-def local_options(options: argparse.Namespace) -> local.Options:
-    return local.Options(
-        file=options.file,
-        state_dir=options.state_dir,
-        base_port=options.base_port,
-        once=options.once,
-        wait_ready=options.wait == "ready",
-        timeout_s=options.timeout,
-    )
 
 
 def base_port(text: str) -> int:

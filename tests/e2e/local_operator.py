@@ -3,12 +3,17 @@
 Each cluster has a folder, ports of its own and an end: whatever a test leaves running is killed by pid.
 """
 
+import contextlib
+import fcntl
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +27,8 @@ from tests.kit.deadline import wait_until
 from tests.kit.etcd import require_etcd
 from tests.kit.ports import free_ports
 
+# Takes the terminal as its own, as a shell's children have it, and becomes the operator.
+CONTROLLED = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 PORTS = 50  # five members, ten ports apart
 DEADLINE_S = 60.0
 OPERATOR = Path(sysconfig.get_path("scripts")) / "kvorum-operator"
@@ -84,6 +91,28 @@ class LocalCluster:
                 env=self.environment,
                 start_new_session=True,  # signals reach it from the tests only
             )
+
+    @contextmanager
+    def terminal(self) -> Iterator["Terminal"]:
+        """The operator on a terminal of its own; at the end of the block the terminal goes away (SIGHUP)."""
+        ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+        self.operator = subprocess.Popen(
+            [
+                *(sys.executable, "-c", CONTROLLED),
+                *self.command("--base-port", str(self.base_port)),
+            ],
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            env={**self.environment, "TERM": "xterm"},
+            start_new_session=True,
+        )
+        os.close(its)
+        try:
+            yield Terminal(ours)
+        finally:
+            os.close(ours)
 
     @property
     def output_path(self) -> Path:
@@ -194,6 +223,26 @@ class LocalCluster:
         while (pids := self.pids()) and time.monotonic() < until:
             for pid in pids.values():
                 os.kill(pid, signal.SIGKILL)
+
+
+class Terminal:
+    """What a person sees on a terminal, as text without its control sequences."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        os.set_blocking(descriptor, False)
+        self._bytes = b""
+
+    def wait_text(self, text: str, deadline_s: float = DEADLINE_S) -> None:
+        wait_until(
+            lambda: text in self.text(), deadline_s, f"{text!r} on the terminal, which shows\n{self.text()[-3000:]}"
+        )
+
+    def text(self) -> str:
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._descriptor, 65536):
+                self._bytes += data
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._bytes.decode(errors="replace"))
 
 
 @contextmanager

@@ -93,6 +93,35 @@ def test_interrupted_operator_stops_members_cleanly_and_keeps_their_data(engine:
         assert_nothing_lost(writer, cluster.endpoints(3))
 
 
+def test_second_interrupt_leaves_members_as_they_are(engine: str, tmp_path: Path) -> None:
+    """A member hangs and does not end: nobody has to wait for it."""
+    with local_cluster(tmp_path, engine, replicas=1) as cluster:
+        cluster.start()
+        cluster.wait_ready(1)
+        member = psutil.Process(cluster.pids()["c-0"])
+        member.suspend()
+        cluster.send(signal.SIGINT)
+        cluster.wait_line("once more to leave them as they are")
+        assert cluster.end(signal.SIGINT) == 0
+        assert "left as they are" in cluster.output()
+        assert cluster.pids() == {"c-0": member.pid}
+
+
+def test_terminal_shows_a_live_table_and_its_end_leaves_members_running(engine: str, tmp_path: Path) -> None:
+    with local_cluster(tmp_path, engine) as cluster:
+        with cluster.terminal() as screen:
+            screen.wait_text("MEMBER")
+            screen.wait_text("Ready=True")
+            for text in ("c-0", "leader", "follower", "Serving", "--endpoints="):
+                screen.wait_text(text)
+            pids = cluster.pids()
+            cluster.kill(["c-1"])
+            screen.wait_text("StartNodes c-1")
+        assert cluster.wait_end() == 0
+        assert cluster.pids().keys() == pids.keys()
+        assert cluster.pids()["c-0"] == pids["c-0"]
+
+
 def test_operator_killed_at_random_instants_of_a_change_carries_on(engine: str, tmp_path: Path) -> None:
     instants = random.Random(7)
     with local_cluster(tmp_path, engine, replicas=1) as cluster:

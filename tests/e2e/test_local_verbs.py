@@ -1,7 +1,9 @@
 """What there is to do with a local cluster beside running it, and runs that end by themselves."""
 
 import json
+import re
 import subprocess
+import urllib.request
 from pathlib import Path
 
 from tests.e2e.local_operator import local_cluster
@@ -75,6 +77,35 @@ def test_stop_and_delete_end_a_running_operator_first(engine: str, tmp_path: Pat
         assert cluster.call("delete", "--yes").returncode == 0
         assert cluster.wait_end() == 0
         assert not cluster.state.exists()
+
+
+def test_settings_reach_the_members_and_an_edit_waits_for_their_next_start(engine: str, tmp_path: Path) -> None:
+    with local_cluster(tmp_path, engine) as cluster:
+        cluster.write(
+            replicas=1, settings={"databaseQuota": "128Mi", "compaction": {"mode": "Revision", "retention": 5}}
+        )
+        cluster.start()
+        cluster.wait_ready(1)
+        assert quota_bytes(cluster.endpoint(0)) == 128 << 20
+        pids = cluster.pids()
+        cluster.write(replicas=1, settings={"databaseQuota": "256Mi"})
+        cluster.wait(
+            lambda: "earlier settings" in str(cluster.status()["members"][0].get("reason")),
+            "the member says that it waits",
+        )
+        assert cluster.pids() == pids
+        cluster.kill(["c-0"])
+        cluster.wait(lambda: cluster.pids().get("c-0") not in (None, pids["c-0"]), "it is started again")
+        cluster.wait_ready(1)
+        assert quota_bytes(cluster.endpoint(0)) == 256 << 20
+
+
+def quota_bytes(endpoint: str) -> int:
+    """As the member's metrics have it."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{endpoint}/metrics", timeout=10) as answer:
+        found = re.search(r"^etcd_server_quota_backend_bytes (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
 
 
 def test_wait_gives_up_with_the_reason(engine: str, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ class Reason(StrEnum):
     WAKING = "Waking"  # members were started and do not serve yet
     CHANGING_MEMBERS = "ChangingMembers"  # the member list is on its way to spec.replicas
     LEARNER_BEHIND = "LearnerBehind"  # the new member still copies data; it votes once it has caught up
-    LEARNER_STUCK = "LearnerStuck"  # the new member did not start before its deadline: it is withdrawn
     CLUSTER_UNSETTLED = "ClusterUnsettled"  # members refuse a change until all have been connected for some seconds
     HANDING_OVER = "HandingOver"  # a leader that must go was asked to hand over; its successor is awaited
     CHANGE_PENDING = "ChangePending"  # one membership change at a time, and another is under way (I1)

@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
-from kvorum_operator.api.quantities import Duration, Quantity
+from kvorum_operator.api.quantities import Duration, Measure, Quantity
 
 GROUP = "kvorum.dev"
 VERSION = "v1alpha1"
@@ -271,12 +271,15 @@ def parse(document: object) -> KVCluster:
 
 
 def problem(details: Mapping[str, Any]) -> str:
-    path = ".".join(str(part) for part in details["loc"])
+    path = ".".join(field_name(str(part)) for part in details["loc"])  # of a default pydantic names the attribute
     if details["type"] == "extra_forbidden":
         return f"{path}: there is no such field"
     if details["type"] == "missing":
         return f"{path}: is missing"
-    shown = "" if isinstance(details["input"], Mapping) else f" (it is {details['input']!r})"
+    value = details["input"]
+    shown = (
+        f" (it is {str(value) if isinstance(value, Measure) else value!r})" if not isinstance(value, Mapping) else ""
+    )
     message = str(details["msg"])
     message = message.removeprefix("Input should be").strip() if message.startswith("Input should") else message
     return f"{path}: {message if message.startswith('must') else f'must be {message}'}{shown}"

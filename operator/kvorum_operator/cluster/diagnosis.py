@@ -116,7 +116,8 @@ def judge(spec: Spec, seen: Observation, members: tuple[MemberView, ...]) -> tup
     if len(seen.cluster_ids) > 1:
         return Health.SPLIT, Reason.CLUSTER_ID_MISMATCH, mismatch(seen)
     if seen.cluster_id is None and seen.record is None:
-        return Health.NEW, Reason.NEVER_BOOTSTRAPPED, "no member exists yet"
+        reason = Reason.BOOTSTRAPPING if spec.replicas else Reason.NEVER_BOOTSTRAPPED
+        return Health.NEW, reason, "no member exists yet"
     if spec.replicas == 0:
         if running:
             return (

@@ -129,21 +129,9 @@ def change(seen: Observation, *, completes: Entry | None = None) -> Hold | None:
     return None
 
 
-def too_few_after_growth(seen: Observation, name: str) -> Hold | None:
-    """I1: a quorum of healthy voters also once the new one votes and answers."""
-    voters_count, healthy_count = len(seen.voters) + 1, len(seen.voters_healthy) + 1
-    if healthy_count < quorum.size(voters_count):
-        return Hold(
-            Reason.QUORUM_AT_RISK,
-            f"I1: with {name} there would be {voters_count} voters and {healthy_count} that serve",
-            "more voters to answer",
-        )
-    return None
-
-
 def add_learner(wish: AddLearner, spec: Spec, seen: Observation) -> Hold | None:
     """I1, I5, I6: one at a time, as a learner, and onto no volume that was there before."""
-    if held := change(seen) or too_few_after_growth(seen, wish.name):
+    if held := change(seen):
         return held
     if seen.entry_named(wish.name) is not None:
         return Hold(Reason.REQUEST_REFUSED, f"I5: {wish.name} is a member already")
@@ -156,7 +144,7 @@ def add_learner(wish: AddLearner, spec: Spec, seen: Observation) -> Hold | None:
 
 
 def promote_member(wish: PromoteMember, spec: Spec, seen: Observation) -> Hold | None:
-    """I1, I5: a learner that runs, answers, and leaves a quorum of healthy voters once it votes."""
+    """I1, I5: a learner that runs and answers; as a voter it then adds to a quorum of those that serve."""
     entry = next((entry for entry in seen.entries or () if entry.id == wish.member_id), None)
     if held := change(seen, completes=entry):
         return held
@@ -164,7 +152,7 @@ def promote_member(wish: PromoteMember, spec: Spec, seen: Observation) -> Hold |
         return Hold(Reason.REQUEST_REFUSED, f"I5: {wish.name} is not a learner that has started")
     if entry.id not in seen.healthy:
         return Hold(Reason.MEMBER_UNREACHABLE, f"I1: {wish.name} does not answer", f"{wish.name} to answer")
-    return too_few_after_growth(seen, wish.name)
+    return None
 
 
 def remove_member(wish: RemoveMember, spec: Spec, seen: Observation) -> Hold | None:

@@ -5,6 +5,7 @@ them running, and so does the operator's own death.
 """
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -34,7 +35,7 @@ from kvorum_operator.reconcile import Outcome, Reconciler
 MOVING_S = 0.3  # between passes while something is under way
 SETTLED_S = 1.0  # and when all is as it should be: a dead member is noticed that soon
 
-EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
+EXIT_OK, EXIT_FAILED = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,18 @@ async def run(options: Options) -> int:
             require_free_ports(cluster, options.base_port)
         state.lock()
         identity = state.require_identity(cluster, options.base_port)
+        state.read_record()
+        state.sweep()
     except StateRefused as error:
         raise Refused(str(error)) from None
+    except OSError as error:
+        raise Refused(f"{state.path} cannot be used: {error.strerror}\n  Choose another with --state-dir.") from None
     operator = Operator(options, document, cluster, state, identity, Machine(state, identity, program))
     try:
         return await operator.run()
     finally:
-        operator.screen.close()
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            operator.screen.close()
         await operator.members.close()
         state.unlock()
 
@@ -152,6 +158,7 @@ class Operator:
         if before is None or before.spec != cluster.spec:
             self.generation += 1
         self.held: Hold | None = None
+        self._complaint = ""
         self._written: Status | None = None
         self._written_s = 0.0
 
@@ -161,7 +168,12 @@ class Operator:
         self.introduce()
         deadline_s = time.monotonic() + self.options.timeout_s
         while not signals.ending:
-            outcome = await self.run_pass()
+            try:
+                outcome = await self.run_pass()
+            except OSError as error:  # a full disk, a directory that went away: seen again and again until it is well
+                self.complain(error)
+                await self.wait(signals, SETTLED_S)
+                continue
             if self.options.wait_ready and outcome.ready:
                 return EXIT_OK
             if self.options.wait_ready and time.monotonic() > deadline_s:
@@ -175,8 +187,16 @@ class Operator:
         if signals.stop_count:
             await self.stop(signals)
         else:
-            self.screen.say("end", "the members keep running")
+            with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
+                self.screen.say("end", "the members keep running")
         return EXIT_OK
+
+    def complain(self, error: OSError) -> None:
+        """Once for each trouble. Raises when nobody can be told."""
+        text = f"{error.filename or self.state.path}: {error.strerror}"
+        if text != self._complaint:
+            self._complaint = text
+            self.screen.say("error", text)
 
     def introduce(self) -> None:
         spec = self.cluster.spec

@@ -49,10 +49,11 @@ class Lines:
     def show(self, outcome: Outcome) -> None:
         said = happenings(outcome)
         for kind, text in said:
-            if self._last != f"{kind} {text}":
-                self._last = f"{kind} {text}"
+            if kind == "step" or self._last != text:  # a step is news each time
                 self.say(kind, text)
+            self._last = text
         if outcome.ready and not self._ready:
+            self._last = ""
             self.say("ready", ready_condition(outcome.status).message)
             self._show_table(outcome.status)
         elif self._ready and not outcome.ready and not said:
@@ -77,7 +78,6 @@ class LiveTable:
 
     def __init__(self, hints: Hints) -> None:
         self._hints = hints
-        self._last = ""
         self._console = Console(highlight=False)
         self._live = Live(Text("starting"), console=self._console, refresh_per_second=REFRESHES_PER_S)
         self._live.start()
@@ -88,8 +88,7 @@ class LiveTable:
 
     def show(self, outcome: Outcome) -> None:
         for kind, text in happenings(outcome):
-            if kind != "hold" and self._last != f"{kind} {text}":  # a hold stands below the table
-                self._last = f"{kind} {text}"
+            if kind == "step":  # a hold stands below the table
                 self.say(kind, text)
         self._live.update(drawing(self._hints, outcome))
 

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -31,7 +32,8 @@ from kvorum_operator.objects.names import member_name
 
 PORTS_PER_MEMBER = 10
 BASE_PORT_DEFAULT = 2379
-BASE_PORT_MAX = 65_535 - PORTS_PER_MEMBER * REPLICAS_MAX
+LOCK_TRIES_MAX = 5
+LOCK_RETRY_S = 0.05
 
 
 class StateRefused(Exception):
@@ -105,16 +107,12 @@ class StateDirectory:
         """Held until this process ends. Raises StateRefused when another operator holds it."""
         self.path.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not take(file):
             os.close(file)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
             raise StateRefused(
                 f"another operator (pid {self.operator_pid() or 'unknown'}) works on {self.path}\n"
                 "  One cluster has one operator. Stop that one, or choose another directory with --state-dir."
-            ) from None
+            )
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         self._lock = file
@@ -146,11 +144,18 @@ class StateDirectory:
     # The bootstrap and the status.
 
     def read_record(self) -> Record | None:
+        """Raises StateRefused when it cannot be read: a cluster must not begin a second time because of that."""
         text = read_if_there(self.path / "bootstrap.json")
         if text is None:
             return None
-        content = json.loads(text)
-        return Record(content["token"], tuple(content["members"]))
+        try:
+            content = json.loads(text)
+            return Record(str(content["token"]), tuple(content["members"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise StateRefused(
+                f"{self.path / 'bootstrap.json'} is damaged: {error!r}\n"
+                "  It says with whom the cluster began. Put it back, or move the directory away."
+            ) from None
 
     def create_record(self, record: Record) -> None:
         """Raises FileExistsError: a cluster begins once, and what was written first stays."""
@@ -205,12 +210,15 @@ class StateDirectory:
         """Its volume and its files, for good. The volume leaves its place at once, whatever happens after."""
         volumes = self.path / "volumes"
         if (volumes / name).exists():
-            gone = volumes / f".discarded-{name}-{uuid.uuid4().hex[:8]}"
-            (volumes / name).rename(gone)
+            (volumes / name).rename(volumes / f".discarded-{name}-{uuid.uuid4().hex[:8]}")
             sync_directory(volumes)
-        for leftover in volumes.glob(".discarded-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        self.sweep()
         shutil.rmtree(self.member(name), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Deletes what left its place already, here or before an operator was killed."""
+        for leftover in (self.path / "volumes").glob(".discarded-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def addresses(identity: Identity) -> dict[str, Address]:
@@ -255,6 +263,20 @@ def write_labels(volume: Path, labels: VolumeLabels, identity: Identity) -> None
 
 
 # Files.
+
+
+def take(file: int) -> bool:
+    """The lock on an open file. Somebody may only be looking whether it is held, so not just once."""
+    for _ in range(LOCK_TRIES_MAX):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            time.sleep(LOCK_RETRY_S)
+        else:
+            return True
+    return False
 
 
 def read_if_there(path: Path) -> str | None:

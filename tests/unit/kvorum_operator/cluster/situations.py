@@ -144,10 +144,10 @@ class Scene:
         self.add_volume(name, words)
         if "blocked" in words:
             self.blocked[name] = words["blocked"].replace("_", " ")
+        if role == "leader" and "down" not in words:
+            self.leader = id_of(name)
         silent = {"down", "silent", "failing", "blocked"} & set(words)
         if started and role != "nobody" and not silent:
-            if role == "leader":
-                self.leader = id_of(name)
             behind = int(words.get("behind", "0"))
             self.answered[name] = Answer(
                 member_id=id_of(name),

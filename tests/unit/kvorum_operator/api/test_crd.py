@@ -1,0 +1,75 @@
+"""The CRD: structural, in step with the models, and what kubectl shows is there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kvorum_operator.api import crd
+from kvorum_operator.api.v1alpha1 import Settings, Spec, Status
+
+FILE = Path(__file__).parents[4] / "crds" / "kvclusters.yaml"
+
+
+def version() -> dict[str, Any]:
+    found: dict[str, Any] = crd.definition()["spec"]["versions"][0]
+    return found
+
+
+def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}")
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{path}[]")
+
+
+def at(schema: dict[str, Any], *path: str) -> dict[str, Any]:
+    for name in path:
+        schema = schema["properties"][name]
+    return schema
+
+
+def test_checked_in_file_is_what_the_models_make() -> None:
+    assert FILE.read_text() == crd.text(), "run: python -m kvorum_operator.api.crd crds/kvclusters.yaml"
+    assert yaml.safe_load(FILE.read_text())["metadata"]["name"] == "kvclusters.kvorum.dev"
+
+
+def test_schema_is_structural() -> None:
+    for path, node in nodes(version()["schema"]["openAPIV3Schema"]):
+        assert "type" in node or node.get("x-kubernetes-int-or-string"), f"{path} has no type"
+        assert not {"$ref", "title", "oneOf", "const", "additionalProperties"} & set(node), path
+
+
+def test_every_field_of_the_specification_is_explained_and_has_its_default() -> None:
+    schema = version()["schema"]["openAPIV3Schema"]
+    for path, node in nodes(at(schema, "spec")):
+        assert node.get("description"), f"kubectl explain says nothing about spec{path}"
+    assert at(schema, "spec", "replicas")["default"] == Spec().replicas
+    assert at(schema, "spec", "settings", "databaseQuota")["default"] == str(Settings().database_quota)
+    assert set(at(schema, "spec")["properties"]) == {"replicas", "engine", "storage", "settings", "paused"}
+    assert set(at(schema, "status")["properties"]) == set(Status().model_dump(by_alias=True))
+
+
+def test_status_gets_no_defaults() -> None:
+    assert [
+        path for path, node in nodes(at(version()["schema"]["openAPIV3Schema"], "status")) if "default" in node
+    ] == []
+
+
+def test_cluster_can_be_scaled_and_its_status_is_its_own() -> None:
+    scale = version()["subresources"]["scale"]
+    assert scale["specReplicasPath"] == ".spec.replicas"
+    assert scale["labelSelectorPath"] == ".status.selector"
+    assert version()["subresources"]["status"] == {}
+    assert [one["name"] for one in version()["additionalPrinterColumns"]][:4] == [
+        "Ready",
+        "Reason",
+        "Members",
+        "Wanted",
+    ]
+
+
+def test_engine_cannot_be_changed() -> None:
+    engine = at(version()["schema"]["openAPIV3Schema"], "spec", "engine")
+    assert engine["x-kubernetes-validations"][0]["rule"] == "self == oldSelf"

@@ -1,0 +1,138 @@
+"""The document: what is taken, what is refused and with which words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kvorum_operator.api.v1alpha1 import (
+    CompactionMode,
+    Engine,
+    InvalidCluster,
+    KVCluster,
+    Status,
+    parse,
+    without_meaning_locally,
+)
+
+
+def document(**spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "kvorum.dev/v1alpha1", "kind": "KVCluster", "metadata": {"name": "demo"}, "spec": spec}
+
+
+def problems(document: object) -> tuple[str, ...]:
+    with pytest.raises(InvalidCluster) as caught:
+        parse(document)
+    return caught.value.problems
+
+
+def test_replicas_are_enough() -> None:
+    cluster = parse(document(replicas=5))
+    assert cluster.spec.replicas == 5
+    assert cluster.spec.engine is Engine.KVORUM
+    assert str(cluster.spec.settings.database_quota) == "2Gi"
+    assert cluster.spec.settings.compaction.mode is CompactionMode.PERIODIC
+
+
+@pytest.mark.parametrize("spec", [None, {}])
+def test_empty_specification_is_all_defaults(spec: object) -> None:
+    assert parse({**document(), "spec": spec}) == parse(document(replicas=3))
+
+
+def test_readmes_own_file_is_three_members_named_demo() -> None:
+    text = (Path(__file__).parents[4] / "cluster.yaml").read_text()
+    cluster = parse(yaml.safe_load(text))
+    assert (cluster.metadata.name, cluster.spec.replicas) == ("demo", 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"replicas": -1}, "spec.replicas: must be greater than or equal to 0 (it is -1)"),
+        ({"replicas": 10}, "spec.replicas: must be less than or equal to 9 (it is 10)"),
+        ({"replicas": "3"}, "spec.replicas: must be a valid integer (it is '3')"),
+        ({"replicas": True}, "spec.replicas: must be a valid integer (it is True)"),
+        ({"replicas": 2.5}, "spec.replicas: must be a valid integer (it is 2.5)"),
+        ({"replica": 3}, "spec.replica: there is no such field"),
+        ({"engine": "redis"}, "spec.engine: must be 'kvorum' or 'etcd' (it is 'redis')"),
+        ({"paused": "no"}, "spec.paused: must be a valid boolean (it is 'no')"),
+        ({"storage": {"size": "big"}}, "spec.storage.size: must be a size, like 512Mi or 2Gi (it is 'big')"),
+        ({"storage": {"size": -1}}, "spec.storage.size: must be a size, like 512Mi or 2Gi (it is -1)"),
+        ({"settings": {"databaseQuota": 8}}, "spec.settings.databaseQuota: must be at least 64Mi (it is 8)"),
+        (
+            {"settings": {"heartbeatInterval": 100}},
+            "spec.settings.heartbeatInterval: must be a duration with its unit, like 100ms, 30s or 1h (it is 100)",
+        ),
+        (
+            {"settings": {"heartbeatInterval": "1ms"}},
+            "spec.settings.heartbeatInterval: must be between 10ms and 10s (it is '1ms')",
+        ),
+        (
+            {"settings": {"electionTimeout": "400ms"}},
+            "spec.settings.electionTimeout: must be at least 5 heartbeat intervals of 100ms (it is '400ms')",
+        ),
+        (
+            {"settings": {"electionTimeout": "51s"}},
+            "spec.settings.electionTimeout: must be between 100ms and 50s (it is '51s')",
+        ),
+        (
+            {"settings": {"compaction": {"mode": "Revision", "retention": "1h"}}},
+            "spec.settings.compaction.retention: must be a number of revisions of at least 1 with mode Revision, "
+            "like 1000 (it is '1h')",
+        ),
+        (
+            {"settings": {"compaction": {"mode": "Periodic", "retention": 1000}}},
+            "spec.settings.compaction.retention: must be a duration with its unit with mode Periodic, like 1h "
+            "(it is 1000)",
+        ),
+        (
+            {"settings": {"compaction": {"retention": "1s"}}},
+            "spec.settings.compaction.retention: must be at least 1m (it is '1s')",
+        ),
+        ({"settings": {"snapshotCount": 1}}, "spec.settings.snapshotCount: there is no such field"),
+    ],
+)
+def test_wrong_value_is_named_by_its_path_and_with_the_way_out(spec: dict[str, Any], problem: str) -> None:
+    assert problems(document(**spec)) == (problem,)
+
+
+def test_raised_heartbeat_is_told_that_the_election_timeout_must_follow() -> None:
+    (found,) = problems(document(settings={"heartbeatInterval": "500ms"}))
+    assert found.startswith("spec.settings.electionTimeout: must be at least 5 heartbeat intervals of 500ms")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = problems({**document(replicas=99, engine="x"), "kind": "Deployment"})
+    assert [one.partition(":")[0] for one in found] == ["kind", "spec.replicas", "spec.engine"]
+
+
+@pytest.mark.parametrize("name", ["", "Demo", "1st", "a_b", "a.b", "-a", "a-", "x" * 53, "../up"])
+def test_name_that_cannot_name_pods_is_refused(name: str) -> None:
+    (found,) = problems({**document(), "metadata": {"name": name}})
+    assert found.startswith("metadata.name: ")
+
+
+@pytest.mark.parametrize("nothing", [None, [], "text", 3])
+def test_what_is_no_document_is_refused(nothing: object) -> None:
+    (found,) = problems(nothing)
+    assert "apiVersion: kvorum.dev/v1alpha1" in found
+
+
+def test_fields_without_meaning_here_are_named_only_when_set() -> None:
+    assert without_meaning_locally(parse(document(replicas=3))) == ()
+    assert without_meaning_locally(parse(document(storage={"size": "1Gi"}))) == ("spec.storage",)
+
+
+def test_what_was_written_is_what_is_shown() -> None:
+    cluster = parse(document(settings={"databaseQuota": "0.5Gi", "electionTimeout": "1500ms"}))
+    shown = cluster.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert shown["spec"]["settings"]["databaseQuota"] == "0.5Gi"
+    assert shown["spec"]["settings"]["electionTimeout"] == "1500ms"
+    assert parse(shown) == cluster
+
+
+def test_status_survives_being_written_and_read() -> None:
+    cluster = parse(document()).model_copy(update={"status": Status(cluster_id="c1", observed_generation=2)})
+    shown = cluster.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert shown["status"]["clusterID"] == "c1"
+    assert KVCluster.model_validate(shown).status == cluster.status

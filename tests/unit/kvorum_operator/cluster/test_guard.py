@@ -1,0 +1,167 @@
+"""The guard trusts no rule: wishes that no rule has are objected to as well, by the number of the invariant."""
+
+import pytest
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.cluster import guard
+from kvorum_operator.cluster.step import (
+    AddLearner,
+    Bootstrap,
+    Discard,
+    HandOver,
+    Hold,
+    PromoteMember,
+    RemoveMember,
+    StartNodes,
+    Step,
+    StopNodes,
+)
+
+from tests.unit.kvorum_operator.cluster.situations import id_of, read_situation
+
+
+def add(name: str) -> Step:
+    return AddLearner(because="", name=name, peer_url=f"http://{name}:2380")
+
+
+def promote(name: str) -> Step:
+    return PromoteMember(because="", name=name, member_id=id_of(name))
+
+
+def remove(name: str, member_id: int | None = None) -> Step:
+    return RemoveMember(because="", name=name, member_id=member_id or id_of(name))
+
+
+def start(*names: str) -> Step:
+    return StartNodes(because="", names=names)
+
+
+def stop(*names: str) -> Step:
+    return StopNodes(because="", names=names)
+
+
+def hand_over(leader: str, to: str) -> Step:
+    return HandOver(because="", leader=id_of(leader), leader_name=leader, to=id_of(to), to_name=to)
+
+
+def discard(name: str, member_id: int | None) -> Step:
+    return Discard(because="", name=name, member_id=member_id)
+
+
+def bootstrap(*names: str) -> Step:
+    return Bootstrap(because="", members=names)
+
+
+THREE = "kv-0 leader\nkv-1 follower\nkv-2 follower"
+OBJECTED = [
+    # I1: one change at a time, and a quorum before and after it.
+    ("I1", "replicas=5", "kv-0 leader\nkv-1 learner", add("kv-2")),
+    ("I1", "replicas=5", "kv-0 leader\nkv-1 added", add("kv-2")),
+    ("I1", "replicas=5", "kv-0 leader\nkv-1 unstarted down", add("kv-2")),
+    ("I1", "replicas=1", "kv-0 leader\nkv-1 follower\nkv-2 learner", remove("kv-1")),
+    ("I1", "replicas=5", "kv-0 leader\nkv-1 learner\nkv-2 learner", promote("kv-1")),
+    ("I1", "replicas=5 list=unknown", THREE, add("kv-3")),
+    ("I1", "replicas=5", "kv-0 leader\nkv-1 follower down\nkv-2 follower down", add("kv-3")),
+    ("I1", "replicas=5", "kv-0 leader\nkv-1 follower down", add("kv-2")),
+    ("I1", "replicas=3", "kv-0 leader\nkv-1 learner silent=1m", promote("kv-1")),
+    (
+        "I1",
+        "replicas=3",
+        "kv-0 leader\nkv-1 follower\nkv-2 follower down\nkv-3 follower down\nkv-4 follower",
+        remove("kv-4"),
+    ),
+    ("I1", "replicas=0", "kv-0 leader", remove("kv-0")),
+    # I2: many go down together only to sleep, and what stays has caught up.
+    ("I2", "replicas=3", THREE, stop("kv-0")),
+    ("I2", "replicas=3", THREE, start("kv-0")),
+    ("I2", "replicas=1", "kv-0 leader\nkv-1 follower behind=5001\nkv-2 follower", remove("kv-2")),
+    ("I2", "replicas=1", "kv-0 leader\nkv-1 follower behind=5001\nkv-2 follower silent=1m", remove("kv-2")),
+    # I3: leaders hand over first, to somebody who can lead.
+    ("I3", "replicas=1", "kv-0 follower\nkv-1 leader", remove("kv-1")),
+    ("I3", "replicas=1", "kv-0 follower\nkv-1 leader silent=1s\nkv-2 follower", remove("kv-1")),
+    ("I3", "replicas=1\nhand-overs kv-1 2 1s", "kv-0 follower\nkv-1 leader", remove("kv-1")),
+    ("I3", "replicas=1", "kv-0 leader\nkv-1 follower", hand_over("kv-1", "kv-0")),
+    ("I3", "replicas=1", "kv-0 follower behind=5001\nkv-1 leader", hand_over("kv-1", "kv-0")),
+    ("I3", "replicas=1", "kv-0 follower silent=1s\nkv-1 leader\nkv-2 follower", hand_over("kv-1", "kv-0")),
+    ("I3", "replicas=1", "kv-0 learner\nkv-1 leader", hand_over("kv-1", "kv-0")),
+    # I4: begun once, and frozen with two ids.
+    ("I4", "replicas=3", "", bootstrap("kv-0")),
+    ("I4", "replicas=3 no-id list=unknown\nrecord kv-0", "", bootstrap("kv-0")),
+    ("I4", "replicas=3 no-id list=unknown", "kv-5 follower down", bootstrap("kv-0")),
+    ("I4", "replicas=3 no-id list=unknown", "kv-5 nobody down unlabelled", bootstrap("kv-0")),
+    ("I4", "replicas=3 no-id list=unknown\nrecord kv-0", "", start("kv-1")),
+    ("I4", "replicas=0", "kv-0 leader\nkv-1 follower other-cluster", stop("kv-0")),
+    ("I4", "replicas=3", "kv-0 leader\nkv-1 follower other-cluster\nkv-2 follower down", start("kv-2")),
+    # I5: only members start; from zero those that the volumes name.
+    ("I5", "replicas=0 no-id", "", bootstrap()),
+    ("I5", "replicas=3", "kv-0 leader", start("kv-1")),
+    ("I5", "replicas=3 list=unknown", "kv-0 follower down", start("kv-1")),
+    ("I5", "replicas=3 list=unknown", "kv-1 nobody down unlabelled", start("kv-1")),
+    ("I5", "replicas=0", "kv-0 follower down", start("kv-0")),
+    ("I5", "replicas=3", THREE, add("kv-2")),
+    ("I5", "replicas=3", THREE, promote("kv-2")),
+    ("I5", "replicas=3", "kv-0 leader\nkv-1 added", promote("kv-1")),
+    # I6, I7: nothing joins on a leftover, nothing that voted comes back empty.
+    ("I6", "replicas=3", "kv-0 leader\nkv-1 nobody down", add("kv-1")),
+    ("I6", "replicas=3", "kv-0 leader\nkv-1 nobody down foreign-volume", add("kv-1")),
+    ("I6", "replicas=3", "kv-0 leader\nkv-1 added down stale-volume", start("kv-1")),
+    ("I7", "replicas=3", "kv-0 leader\nkv-1 follower down no-volume", start("kv-1")),
+    ("I7", "replicas=3", "kv-0 leader\nkv-1 learner down no-volume", start("kv-1")),
+    ("I7", "replicas=3", "kv-0 leader\nkv-1 follower down stale-volume", start("kv-1")),
+    # I8: nothing destructive from missing information.
+    ("I8", "replicas=1 list=unknown", "kv-0 leader\nkv-1 nobody", discard("kv-1", id_of("kv-1"))),
+    ("I8", "replicas=1", "kv-0 leader\nkv-1 nobody foreign-volume", discard("kv-1", None)),
+    ("I8", "replicas=1", "kv-0 leader\nkv-1 follower", discard("kv-1", id_of("kv-1"))),
+    ("I8", "replicas=1", "kv-0 leader\nkv-1 follower no-volume", discard("kv-1", None)),
+    ("I8", "replicas=1", "kv-0 leader\nkv-1 follower stale-volume", discard("kv-1", 0x800 + id_of("kv-1"))),
+    ("I8", "replicas=1", "kv-0 leader\nkv-1 nobody", discard("kv-1", 0x777)),
+    ("I8", "replicas=3", THREE, remove("kv-2")),
+    ("I8", "replicas=3", "kv-0 leader\nkv-1 follower silent=9m\nkv-2 follower", remove("kv-1")),
+    ("I8", "replicas=3", "kv-0 leader\nkv-1 learner", remove("kv-1")),
+    ("I8", "replicas=3", "kv-0 leader\nkv-1 added down since=299s", remove("kv-1")),
+    ("I8", "replicas=1", "kv-0 leader\nkv-1 follower", remove("kv-1", 0x777)),
+    ("I8", "replicas=1", "kv-0 leader\nkv-1 follower\nkv-8 follower elsewhere", remove("kv-8")),
+]
+
+
+@pytest.mark.parametrize(("invariant", "head", "members", "wish"), OBJECTED)
+def test_wish_against_an_invariant_becomes_a_hold_that_names_it(
+    invariant: str, head: str, members: str, wish: Step
+) -> None:
+    spec, seen = read_situation(f"plan {head}\n{members}")
+    objection = guard.objection(wish, spec, seen)
+    assert objection is not None, f"{wish} was permitted"
+    assert objection.because.startswith(f"{invariant}:"), objection.because
+
+
+PERMITTED = [
+    ("replicas=3 no-id", "", bootstrap("kv-0", "kv-1", "kv-2")),
+    ("replicas=5", THREE, add("kv-3")),
+    ("replicas=3", "kv-0 leader\nkv-1 learner", promote("kv-1")),
+    ("replicas=1", "kv-0 leader\nkv-1 follower", remove("kv-1")),
+    ("replicas=1\nhand-overs kv-1 3 1s", "kv-0 follower\nkv-1 leader", remove("kv-1")),
+    ("replicas=2", "kv-0 leader\nkv-1 follower\nkv-2 follower down", remove("kv-2")),
+    ("replicas=3", "kv-0 leader\nkv-1 added down since=300s", remove("kv-1")),
+    ("replicas=3", "kv-0 leader\nkv-1 learner down no-volume", remove("kv-1")),
+    ("replicas=1", "kv-0 follower\nkv-1 leader", hand_over("kv-1", "kv-0")),
+    ("replicas=1", "kv-0 leader\nkv-1 nobody", discard("kv-1", id_of("kv-1"))),
+    ("replicas=2", "kv-0 leader\nkv-1 added stale-volume", discard("kv-1", 0x800 + id_of("kv-1"))),
+    ("replicas=3 list=unknown", "kv-0 follower down\nkv-1 follower down", start("kv-0", "kv-1")),
+    ("replicas=0", THREE, stop("kv-1", "kv-2", "kv-0")),
+]
+
+
+@pytest.mark.parametrize(("head", "members", "wish"), PERMITTED)
+def test_wish_that_keeps_every_invariant_is_permitted(head: str, members: str, wish: Step) -> None:
+    spec, seen = read_situation(f"plan {head}\n{members}")
+    assert guard.objection(wish, spec, seen) is None
+
+
+def test_wish_to_do_nothing_is_always_permitted() -> None:
+    spec, seen = read_situation("plan replicas=3\nkv-0 leader\nkv-1 follower other-cluster")
+    assert guard.objection(None, spec, seen) is None
+    assert guard.objection(Hold(Reason.PAUSED, ""), spec, seen) is None
+
+
+def test_every_kind_of_step_is_judged() -> None:
+    # By name: a dataclass with slots is made twice, and the first one remains as a subclass.
+    assert {one.__name__ for one in guard.OBJECTIONS} == {one.__name__ for one in Step.__subclasses__()}

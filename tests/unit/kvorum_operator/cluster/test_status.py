@@ -1,0 +1,184 @@
+"""The status: conditions that kstatus understands, members by their id, and what is worth writing (I9)."""
+
+from dataclasses import replace
+
+import pytest
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.api.timestamps import from_seconds
+from kvorum_operator.api.v1alpha1 import Condition, Status
+from kvorum_operator.cluster import status as statuses
+from kvorum_operator.cluster.diagnosis import diagnose
+from kvorum_operator.cluster.plan import plan
+from kvorum_operator.cluster.step import Hold, Step
+
+from tests.unit.kvorum_operator.cluster.situations import NOW_S, id_of, read_situation
+
+UNCHANGED = object()
+
+
+def composed(question: str, before: Status | None = None, decision: object = UNCHANGED, later_s: float = 0.0) -> Status:
+    spec, seen = read_situation(question)
+    seen = replace(seen, now_s=NOW_S + later_s)
+    decided = plan(spec, seen) if decision is UNCHANGED else decision
+    assert decided is None or isinstance(decided, Step | Hold)
+    return statuses.compose("kv", spec, seen, diagnose(spec, seen), decided, before or Status(), generation=4)
+
+
+def condition(status: Status, kind: str) -> Condition:
+    return next(one for one in status.conditions if one.type == kind)
+
+
+def truths(status: Status) -> dict[str, str]:
+    return {one.type: one.status for one in status.conditions}
+
+
+THREE = "plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 follower"
+
+
+def test_cluster_as_specified_is_ready_and_nothing_else() -> None:
+    status = composed(THREE)
+    assert truths(status) == {
+        "Ready": "True",
+        "Reconciling": "False",
+        "Stalled": "False",
+        "Available": "True",
+        "Progressing": "False",
+        "Degraded": "False",
+    }
+    assert {one.observed_generation for one in status.conditions} == {status.observed_generation} == {4}
+    assert status.leader == "kv-0"
+    assert (status.replicas, status.ready_replicas) == (3, 3)
+    assert status.cluster_id == "c1"
+    assert status.endpoints == ("http://kv-0:2379", "http://kv-1:2379", "http://kv-2:2379")
+    assert status.selector == "kvorum.dev/cluster=kv"
+    assert status.plan is not None
+    assert status.plan.next is None
+
+
+@pytest.mark.parametrize(
+    ("question", "reason", "true"),
+    [
+        ("plan replicas=5\nkv-0 leader\nkv-1 follower\nkv-2 follower", "ChangingMembers", {"Reconciling", "Available"}),
+        ("plan replicas=3\nkv-0 leader\nkv-1 learner log=10%", "LearnerBehind", {"Reconciling", "Available"}),
+        (
+            "plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 follower silent=4m",
+            "QuorumAtRisk",
+            {"Reconciling", "Available", "Degraded"},
+        ),
+        (
+            "plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 follower down no-volume",
+            "QuorumAtRisk",
+            {"Stalled", "Available", "Degraded"},
+        ),
+        (
+            "plan replicas=3 list=unknown\nkv-0 follower leaderless\nkv-1 follower silent=4m\nkv-2 follower silent=4m",
+            "QuorumLost",
+            {"Reconciling", "Degraded"},
+        ),
+        ("plan replicas=3\nkv-0 leader\nkv-1 follower other-cluster", "ClusterIDMismatch", {"Stalled", "Degraded"}),
+        ("plan replicas=0 no-id list=unknown", "NeverBootstrapped", {"Stalled"}),
+        ("plan replicas=3 no-id list=unknown", "Bootstrapping", {"Reconciling"}),
+        ("plan replicas=3 paused\nkv-0 leader", "Paused", {"Available"}),
+        ("plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 nobody blocked=taken no-volume", "NodeBlocked",
+         {"Stalled", "Available"}),
+    ],
+)  # fmt: skip
+def test_cluster_that_is_not_ready_says_why_and_who_has_to_act(question: str, reason: str, true: set[str]) -> None:
+    status = composed(question)
+    found = truths(status)
+    assert {kind for kind, truth in found.items() if truth == "True"} == true | (
+        {"Progressing"} if "Reconciling" in true else set()
+    )
+    assert condition(status, "Ready").reason == reason
+    assert not (found["Reconciling"] == "True" and found["Stalled"] == "True"), "kstatus knows one or the other"
+
+
+def test_sleeping_cluster_is_ready_and_not_available() -> None:
+    status = composed("plan replicas=0 list=unknown\nkv-0 follower down=was_stopped")
+    assert (truths(status)["Ready"], truths(status)["Available"]) == ("True", "False")
+    assert condition(status, "Ready").reason == Reason.ASLEEP
+    assert status.replicas == 1
+    assert status.members[0].state == "Asleep"
+
+
+def test_paused_cluster_as_specified_is_ready() -> None:
+    assert truths(composed(THREE.replace("=3", "=3 paused")))["Ready"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("question", "advice"),
+    [
+        ("plan replicas=1\nkv-0 leader", "a single member"),
+        ("plan replicas=2\nkv-0 leader\nkv-1 follower", "2 survive no more losses than 1"),
+    ],
+)
+def test_ready_message_warns_of_sizes_that_survive_little(question: str, advice: str) -> None:
+    assert advice in condition(composed(question), "Ready").message
+    assert advice not in condition(composed(THREE), "Ready").message
+
+
+def test_members_are_joined_by_their_id_and_roles_are_what_they_say() -> None:
+    status = composed("plan replicas=5\nkv-0 follower behind=30\nkv-1 leader\nkv-2 learner\nkv-3 follower silent=4m")
+    shown = {one.name: (one.id, one.role, one.healthy, one.lag_entries) for one in status.members}
+    assert shown == {
+        "kv-0": (f"{id_of('kv-0'):x}", "follower", True, 30),
+        "kv-1": (f"{id_of('kv-1'):x}", "leader", True, 0),
+        "kv-2": (f"{id_of('kv-2'):x}", "learner", True, 0),
+        "kv-3": (f"{id_of('kv-3'):x}", None, False, None),
+    }
+    assert status.leader == "kv-1"
+
+
+def test_since_and_transition_times_stay_until_something_changes() -> None:
+    first = composed(THREE)
+    same = composed(THREE, first, later_s=60)
+    assert same == first
+    broken = composed("plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 follower silent=4m", same, later_s=120)
+    assert broken.members[2].since == from_seconds(NOW_S + 120)
+    assert broken.members[1].since == first.members[1].since
+    assert condition(broken, "Ready").last_transition_time == from_seconds(NOW_S + 120)
+    assert condition(broken, "Available").last_transition_time == from_seconds(NOW_S)
+    well = composed(THREE, broken, later_s=180)
+    assert truths(well) == truths(first), "every condition is computed anew"
+
+
+def test_known_cluster_id_is_kept_when_nobody_answers_or_two_do() -> None:
+    before = Status(cluster_id="c1")
+    assert composed("plan replicas=3 no-id list=unknown\nrecord kv-0", before).cluster_id == "c1"
+    assert composed("plan replicas=3 no-id\nkv-0 leader\nkv-1 follower other-cluster", before).cluster_id == "c1"
+
+
+def test_refused_step_shows_its_hold() -> None:
+    until_s = NOW_S + 5
+    held = Hold(Reason.CLUSTER_UNSETTLED, "AddLearner kv-1 was refused", "members to be connected", until_s)
+    status = composed("plan replicas=3\nkv-0 leader", decision=held)
+    assert status.plan is not None
+    assert status.plan.waits_for == "members to be connected"
+    assert status.plan.until == from_seconds(until_s)
+    assert condition(status, "Reconciling").reason == "ClusterUnsettled"
+
+
+def test_plan_names_the_step_and_why() -> None:
+    plan_status = composed("plan replicas=3\nkv-0 leader").plan
+    assert plan_status is not None
+    assert plan_status.next == "AddLearner kv-1"
+    assert "spec.replicas is 3" in plan_status.because
+
+
+def test_busy_and_unchanged_cluster_is_not_worth_writing_for_a_minute() -> None:
+    written = composed(THREE)
+    figures = [
+        one.model_copy(update={"revision": 99, "lag_entries": 7, "database_bytes": 1}) for one in written.members
+    ]
+    busier = written.model_copy(update={"members": tuple(figures)})
+    assert not statuses.worth_writing(busier, written, 0.0, 59.9)
+    assert statuses.worth_writing(busier, written, 0.0, 60.0)
+    assert not statuses.worth_writing(written, written, 0.0, 1000.0)
+    assert statuses.worth_writing(written, None, 0.0, 0.0)
+    other = composed("plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 follower silent=4m", written)
+    assert statuses.worth_writing(other, written, 0.0, 0.1)
+
+
+def test_joining_members_and_their_time_are_found_again_in_a_status() -> None:
+    status = composed("plan replicas=3\nkv-0 leader\nkv-1 added down")
+    assert statuses.joining_since(status) == {id_of("kv-1"): NOW_S}

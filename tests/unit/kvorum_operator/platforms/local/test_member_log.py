@@ -1,0 +1,67 @@
+"""Logs of members: bounded, and their last word."""
+
+from pathlib import Path
+
+import pytest
+from kvorum_operator.platforms.local import member_log
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(member_log, "LOG_BYTES_MAX", 100)
+    return tmp_path / "log"
+
+
+def test_log_that_is_too_big_moves_on_and_the_writer_goes_on_in_the_same_file(log: Path) -> None:
+    with member_log.open_for_writing(log) as writer:
+        for part in range(6):
+            writer.write(f"{part}".encode() * 101)
+            writer.flush()
+            assert member_log.rotate(log)
+            assert log.stat().st_size == 0
+        writer.write(b"after")
+    assert log.read_text() == "after", "no hole of zeros in front: the file is appended to"
+    assert sorted(path.name for path in log.parent.iterdir()) == ["log", "log.1", "log.2", "log.3"]
+    assert [log.with_name(f"log.{part}").read_text()[0] for part in (1, 2, 3)] == ["5", "4", "3"]
+
+
+def test_log_within_bounds_or_missing_stays(log: Path) -> None:
+    assert not member_log.rotate(log)
+    log.write_text("x" * 100)
+    assert not member_log.rotate(log)
+    assert log.stat().st_size == 100
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        (['{"level":"fatal","msg":"a","error":"b"}', '{"level":"info","msg":"c"}'], "a: b"),
+        (['{"level":"info","msg":"c"}', "kvorum: no such flag", ""], "kvorum: no such flag"),
+        (['{"level":"panic","msg":"a"}', "goroutine 1 [running]:"], "a"),
+        (["[1]", "3", '{"level":"fatal"}'], ""),
+        ([], ""),
+    ],
+)
+def test_last_complaint_is_the_fatal_line_else_the_last_one(log: Path, lines: list[str], complaint: str) -> None:
+    log.write_text("\n".join(lines))
+    assert member_log.last_complaint(log) == complaint
+
+
+def test_tail_is_the_end(log: Path) -> None:
+    assert member_log.tail(log, 5) == []
+    log.write_text("a\nb\nc\n")
+    assert member_log.tail(log, 2) == ["b", "c"]
+    assert member_log.tail(log, 0) == []
+
+
+def test_reading_on_gives_whole_lines_once_and_starts_anew_after_a_rotation(log: Path) -> None:
+    log.write_bytes(b"a\nb")
+    lines, offset = member_log.read_from(log, 0)
+    assert (lines, offset) == (["a"], 2)
+    with log.open("ab") as file:
+        file.write(b"b\nc\n")
+    assert member_log.read_from(log, offset) == (["bb", "c"], 7)
+    log.write_bytes(b"d\n")
+    assert member_log.read_from(log, 7) == (["d"], 2)
+    log.unlink()
+    assert member_log.read_from(log, 2) == ([], 0)

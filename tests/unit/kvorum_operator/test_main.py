@@ -1,0 +1,70 @@
+"""The command line: what is refused before anything is looked at."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kvorum_operator.main import main, parser
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("local", "--base-port", "80"), "must be a port between 1024 and 65435, not '80'"),
+        (("local", "--base-port", "65500"), "must be a port between"),
+        (("local", "--base-port", "abc"), "must be a port between"),
+        (("local", "--timeout", "30"), "must be a duration with its unit like 30s or 2m, not '30'"),
+        (("local", "--wait", "forever"), "invalid choice"),
+        (("local", "start"), "invalid choice"),
+        (("local", "put", "key"), "value"),
+        ((), "COMMAND"),
+    ],
+)
+def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str) -> None:
+    assert says in refused(capsys, *arguments)
+
+
+def test_whereabouts_may_stand_before_and_after_the_verb() -> None:
+    for arguments in (["local", "-f", "a.yaml", "stop"], ["local", "stop", "-f", "a.yaml"]):
+        assert parser().parse_args(arguments).file == Path("a.yaml")
+    assert parser().parse_args(["local", "stop"]).file == Path("cluster.yaml")
+    assert parser().parse_args(["local"]).verb is None
+
+
+@pytest.mark.parametrize("verb", [["stop"], ["delete", "--yes"], ["logs"], ["members"], ["get", "k"]])
+def test_verb_without_a_cluster_says_how_to_name_one(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["local", *verb]) == 2
+    assert "--state-dir" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_list_of_nothing_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["local", "list"]) == 0
+    assert "there is no cluster in" in capsys.readouterr().out
+
+
+def test_other_systems_get_one_clear_line() -> None:
+    """Before anything is imported that is there on Linux only."""
+    program = (
+        "import sys\nfrom kvorum_operator.main import main\nsys.platform = 'win32'\nended = main(['local'])\n"
+        "assert not [name for name in sys.modules if '.platforms' in name]\nsys.exit(ended)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "runs on Linux only" in ended.stderr
