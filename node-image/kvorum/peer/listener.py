@@ -33,6 +33,7 @@ class PeerListener:
         self._handlers = handlers
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection] = set()
+        self._closed = False
 
     async def listen(self, host: str, port: int) -> int:
         """Takes connections from now on; the port, which the system chooses for 0. Raises OSError."""
@@ -42,6 +43,7 @@ class PeerListener:
 
     async def close(self) -> None:
         """Takes no more; streams that the transport has ended get LINGER_S to leave, all else is cut."""
+        self._closed = True
         for server in self._servers:
             server.close()
         connections = list(self._connections)
@@ -53,16 +55,24 @@ class PeerListener:
         self._servers.clear()
 
     def _accept(self) -> "_Connection":
-        return _Connection(self._transport, self._handlers, self._connections)
+        return _Connection(self._transport, self._handlers, self)
+
+    def opened(self, connection: "_Connection") -> None:
+        self._connections.add(connection)
+        if self._closed:  # it was already accepted, and shows up only now
+            connection.abort()
+
+    def ended(self, connection: "_Connection") -> None:
+        self._connections.discard(connection)
 
 
 class _Connection(asyncio.Protocol):
     """One accepted connection: requests answered in order, one at a time, until one becomes a stream."""
 
-    def __init__(self, transport: Transport, handlers: Handlers, connections: "set[_Connection]") -> None:
+    def __init__(self, transport: Transport, handlers: Handlers, listener: PeerListener) -> None:
         self._peers = transport
         self._handlers = handlers
-        self._connections = connections
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._socket: asyncio.Transport | None = None
         self._reader = http1.RequestReader(body_bytes_max=MESSAGE_BYTES_MAX)
@@ -110,8 +120,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._socket = transport
-        self._connections.add(self)
         self._rearm(READ_TIMEOUT_S, self._check_silence)
+        self._listener.opened(self)
 
     def data_received(self, data: bytes) -> None:
         self._last_read = self._loop.time()
@@ -139,7 +149,7 @@ class _Connection(asyncio.Protocol):
             self._choose_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
+        self._listener.ended(self)
         self._events.clear()
         if self._timer is not None:
             self._timer.cancel()
