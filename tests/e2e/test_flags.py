@@ -134,11 +134,13 @@ def test_metrics_and_health_answer_at_a_port_of_their_own(start: Start) -> None:
 def test_two_nodes_may_share_a_port_only_if_both_say_so(start: Start, program: Program, tmp_path: Path) -> None:
     shared = free_port()
     sharing = [start("--socket-reuse-port", name=name, client_port=shared) for name in ("a", "b")]
+    words = "ready to serve client requests"  # of each for itself: at the port either may answer
+    wait_until(lambda: all(words in node.log() for node in sharing), 20, "both serve")
     alone = Node(program, tmp_path, name="c", client_port=shared)
     alone.start()
     try:
         wait_until(lambda: not alone.alive, 20, "a node that would not share ends")
-        assert [node.alive for node in sharing] == [True, True]  # whoever answered for both: none has ended since
+        assert [node.alive for node in sharing] == [True, True]
     finally:
         alone.kill()
 
