@@ -16,8 +16,7 @@ from kvorum.state.revisions import Revisions
 from kvorum.state.row import is_tombstone, key_of, parse_revision
 from kvorum.state.store import KEY
 
-_extend = google_crc32c.extend
-START = google_crc32c.value(KEY.encode())
+START: int = google_crc32c.value(KEY.encode())
 STORED_HASHES_MAX = 10
 
 
@@ -28,6 +27,12 @@ class KeySpaceHash:
     hash: int
     revision: int
     compact_revision: int
+
+
+def extend(crc: int, data: bytes) -> int:
+    """The sum over what was summed before, and data."""
+    extended: int = google_crc32c.extend(crc, data)
+    return extended
 
 
 class RowHash:
@@ -43,18 +48,17 @@ class RowHash:
     def add(self, row_key: bytes, row: bytes) -> None:
         """A row that counts in any case."""
         data = row_key + row
-        self._kept = _extend(self._kept, data)
+        self._kept = extend(self._kept, data)
         if not self.keeps_something:
-            self._all = _extend(self._all, data)
+            self._all = extend(self._all, data)
 
     def add_if_nothing_is_kept(self, row_key: bytes, row: bytes) -> None:
         if not self.keeps_something:
-            self._all = _extend(self._all, row_key + row)
+            self._all = extend(self._all, row_key + row)
 
     @property
     def value(self) -> int:
-        value: int = self._kept if self.keeps_something else self._all
-        return value
+        return self._kept if self.keeps_something else self._all
 
 
 class Hashing:

@@ -45,6 +45,7 @@ def test_alarms_are_listed_raised_and_disarmed_by_entries(driver: Driver) -> Non
 def test_without_space_puts_and_grants_are_refused_and_what_frees_is_not(driver: Driver) -> None:
     alarm(driver, "ACTIVATE", NOSPACE, 5)
     assert driver.put(b"c").refusal == NO_SPACE
+    assert driver.put(b"c", b"with a value").refusal == NO_SPACE
     assert driver.apply(txn={"success": [put_op(b"c")]}).refusal == NO_SPACE
     assert driver.apply(txn={"failure": [put_op(b"c")]}).refusal == NO_SPACE, "in the list not taken too"
     assert driver.apply(lease_grant={"ID": 8, "TTL": 60}).refusal == NO_SPACE
@@ -63,6 +64,7 @@ def test_a_corrupt_cluster_takes_no_requests_and_still_reads(driver: Driver) -> 
     alarm(driver, "ACTIVATE", CORRUPTION)
     for request in (
         {"put": {"key": b"c"}},
+        {"put": {"key": b"c", "value": b"x"}},
         {"delete_range": {"key": b"a"}},
         {"txn": {"success": [delete_op(b"a")]}},
         {"range": {"key": b"a"}},
@@ -107,6 +109,9 @@ def test_alarms_survive_a_restart(kinds: list[AlarmType], mode: Mode) -> None:
     machine = new_machine(store)
     assert machine.alarms.mode is mode
     assert [found.alarm for found in machine.alarms.active()] == sorted(kinds)
+    for kind in kinds:
+        alarm(driver, "DEACTIVATE", kind, 5)
+    assert store.rows(ALARM) == {}, "disarmed for good"
 
 
 def test_an_alarm_of_a_later_version_is_kept_and_restricts_nothing(driver: Driver) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, RequestHeader
 from kvorum.etcdpb.rpc_pb2 import (
+    CompactionRequest,
     DeleteRangeResponse,
     Event,
     LeaseGrantRequest,
@@ -48,7 +49,16 @@ def passes_checks(name: str, request: Any) -> bool:
 
 
 def proposable(script: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return [(name, request) for name, request in script if passes_checks(name, request)]
+    """What would be proposed of a script, with revisions to compact at in the place of distances to them."""
+    driver = Driver()
+    proposed = []
+    for name, request in script:
+        if passes_checks(name, request):
+            if name == "compaction":
+                request = CompactionRequest(revision=driver.machine.revision - request.revision)
+            ask_machine(driver, name, request)
+            proposed.append((name, request))
+    return proposed
 
 
 def ask_machine(driver: Driver, name: str, request: Any) -> Any:
