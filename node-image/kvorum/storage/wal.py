@@ -151,8 +151,8 @@ class Wal:
                 set_aside = _cut_off(disk, directory / str(names[-1]), tail, content, offset)
                 replay = replace(replay, set_aside=set_aside)
             tail.allocate(max(segment_bytes, offset))
-            # The process before us may have died between a write and its sync. What we now read, and may tell others
-            # that we have, must not be lost to a power cut after that.
+            # What was cut off must be gone for good. And the process before us may have died between a write and its
+            # sync: what we now read, and may tell others that we have, must not be lost to a power cut after that.
             tail.fsync()
             disk.sync_directory(directory)
             disk.sync_directory(directory.parent)
@@ -320,8 +320,8 @@ def _may_stand(kind: int, position: int) -> bool:
 def _cut_off(disk: Disk, path: Path, file: File, content: bytes, offset: int) -> Path:
     """Make `offset` the end of the records: what is behind it was never acknowledged. A copy is set aside first.
 
-    The rest must be zeros again, and durably so, before anything is appended: of a later torn write only some sectors
-    would replace what is there, and the mixture would look like rot.
+    The caller reserves and syncs: the rest must be zeros again, and durably so, before anything is appended. Else of
+    a later torn write only some sectors would replace what is there, and the mixture would look like rot.
     """
     copy = path.with_name(path.name + ".broken")
     evidence = disk.create(copy)
@@ -330,5 +330,4 @@ def _cut_off(disk: Disk, path: Path, file: File, content: bytes, offset: int) ->
     evidence.close()
     disk.sync_directory(path.parent)
     file.truncate(offset)
-    file.fsync()
     return copy

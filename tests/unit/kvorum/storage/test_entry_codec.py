@@ -170,6 +170,18 @@ def test_a_number_is_read_back(n: int) -> None:
     assert message.SerializeToString() == b"\x08" + data
 
 
+@pytest.mark.parametrize("bits", range(7, 64, 7))
+def test_numbers_at_the_bounds_of_a_byte_more_are_written_as_protobuf_does(bits: int) -> None:
+    for n in ((1 << bits) - 1, 1 << bits, (1 << bits) + 1):
+        assert b"\x08" + encode_varint(n) == raft_pb2.HardState(term=n).SerializeToString()
+
+
+def test_a_number_has_ten_bytes_at_most() -> None:
+    assert decode_varint(b"\xff" * 9 + b"\x01", 0) == ((1 << 64) - 1, 10)
+    with pytest.raises(NotRaftpb, match="longer than 10 bytes"):
+        decode_varint(b"\xff" * 10 + b"\x01", 0)
+
+
 @pytest.mark.parametrize("n", [-1, 1 << 64])
 def test_a_number_that_is_no_uint64_is_not_written(n: int) -> None:
     with pytest.raises(ValueError, match="not a uint64"):

@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -732,6 +734,21 @@ def test_a_file_only_grows_when_space_is_reserved(tmp_path: Path) -> None:
     file.allocate(100)
     assert path.stat().st_size == 5000
     file.close()
+
+
+def test_a_write_of_which_the_disk_takes_only_a_part_fails(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, resource, signal, sys\n"
+        "from kvorum.storage.disk import Disk\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "file = Disk().create(pathlib.Path(sys.argv[1]))\n"
+        "try:\n    file.pwrite(b'x' * 8192, 0)\n"
+        "except OSError as error:\n    print(error.strerror)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "file")]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "File too large\n"
+    assert (tmp_path / "file").stat().st_size == 4096
 
 
 def test_writes_of_a_batch_follow_each_other_without_a_gap() -> None:
