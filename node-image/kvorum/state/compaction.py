@@ -89,7 +89,7 @@ class Compaction:
         index = self._revisions.index
         # The newest row of a key stays; a tombstone only where it lies exactly at the compacted revision.
         stays = index.newest(key, task.revision) == (main, sub, dead) and not (dead and main < task.revision)
-        if main > task.previous or (stays and not dead):
+        if main > task.previous or stays:
             # No case here for nothing being kept, as in hash_kv: the last row of the compacted revision always is.
             task.crc = extend(task.crc, row_key + row)
         if not stays:

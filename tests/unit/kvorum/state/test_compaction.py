@@ -149,19 +149,20 @@ def test_a_restart_does_not_fall_back_below_what_was_compacted() -> None:
 
 def test_the_hashes_of_the_last_ten_compactions_are_kept() -> None:
     driver = Driver()
+    driver.put(b"old")  # kept by each of them, and counted
     for n in range(14):
         driver.put(b"a", b"%d" % n)
     wanted = {}
-    for revision in range(2, 14):
+    for revision in range(2, 15):
         found = hash_of(driver.machine, revision)
         assert isinstance(found, KeySpaceHash)
         wanted[revision] = found
         driver.compact(revision)
     stored = driver.machine.compaction.hashes.all
-    assert stored == [wanted[revision] for revision in range(4, 14)]
-    assert hash_of(driver.machine, 13) == wanted[13]
-    assert wanted[13].compact_revision == 12
-    assert hash_of(driver.machine, 3) == COMPACTED
+    assert stored == [wanted[revision] for revision in range(5, 15)]
+    assert hash_of(driver.machine, 14) == wanted[14]
+    assert wanted[14].compact_revision == 13
+    assert hash_of(driver.machine, 4) == COMPACTED
 
 
 def test_two_compactions_in_the_queue_store_the_hashes_of_two_that_were_not(driver: Driver) -> None:

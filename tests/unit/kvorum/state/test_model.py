@@ -29,6 +29,7 @@ from tests.unit.kvorum.state.driver import Driver, hash_of, new_machine
 from tests.unit.kvorum.state.model import Model, Refused
 from tests.unit.kvorum.state.requests import requests
 
+scripts = st.lists(requests, min_size=12, max_size=30)
 MANY = settings(max_examples=250)
 SOME = settings(max_examples=100)
 KINDS: dict[str, Any] = {
@@ -106,7 +107,7 @@ def ask_model(model: Model, name: str, request: Any) -> Any:
 
 
 @MANY
-@given(st.lists(requests, max_size=25), st.sampled_from([1, 2, 1000]), st.integers(0, 3))
+@given(scripts, st.sampled_from([1, 2, 1000]), st.integers(0, 3))
 def test_every_answer_is_that_of_the_definition(script: list[tuple[str, Any]], rows_max: int, steps: int) -> None:
     driver, model = Driver(), Model()
     for name, request in proposable(script):
@@ -129,7 +130,7 @@ def test_every_answer_is_that_of_the_definition(script: list[tuple[str, Any]], r
 
 
 @MANY
-@given(st.lists(requests, max_size=25), st.sampled_from([1, 3, 1000]), st.booleans())
+@given(scripts, st.sampled_from([1, 3, 1000]), st.booleans())
 def test_hashes_rows_and_history_are_those_of_the_definition(
     script: list[tuple[str, Any]], rows_max: int, finishes: bool
 ) -> None:
@@ -177,7 +178,7 @@ def entries_of(script: list[tuple[str, Any]]) -> list[Entry]:
 
 
 @SOME
-@given(st.lists(requests, max_size=30), st.data())
+@given(scripts, st.data())
 def test_restarts_pace_and_waiting_clients_make_no_difference(
     script: list[tuple[str, Any]], data: st.DataObject
 ) -> None:
@@ -211,7 +212,7 @@ def test_restarts_pace_and_waiting_clients_make_no_difference(
 
 
 @SOME
-@given(st.lists(requests, max_size=20))
+@given(scripts)
 def test_what_the_log_holds_is_applied_whoever_waits(script: list[tuple[str, Any]]) -> None:
     waiting, silent = new_machine(), new_machine()
     for entry in entries_of(proposable(script)):
