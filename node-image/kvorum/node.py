@@ -41,6 +41,7 @@ from kvorum.state.machine import Machine, UnsupportedEntry
 from kvorum.storage.data_dir import DataDir
 from kvorum.storage.entry_codec import encode_metadata
 from kvorum.storage.fault import StorageFault
+from kvorum.storage.replay import Replay
 from kvorum.storage.wal import Wal
 from kvorum.wire.http2 import Limits
 
@@ -64,13 +65,13 @@ class StartRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """What a member starts from. committed entries behind the store's applied index are applied again."""
+    """What a member starts from. replay: what its log held, None where it has only now been made."""
 
     member_id: int
     cluster_id: int
     wal: Wal
     raft_log: MemoryStorage
-    last_applied: int
+    replay: Replay | None = None
 
 
 class PeerSide:
@@ -149,7 +150,7 @@ class Node:
             log.warning("the log's last record was torn by a crash and cut off", extra={"copy": str(replay.set_aside)})
         metadata = WalMetadata.FromString(replay.metadata)
         raft_log = MemoryStorage(hard_state=replay.hard_state, entries=replay.entries)
-        return Beginning(metadata.NodeID, metadata.ClusterID, wal, raft_log, replay.last_index)
+        return Beginning(metadata.NodeID, metadata.ClusterID, wal, raft_log, replay)
 
     async def _bootstrap(self, cluster: Mapping[str, tuple[str, ...]]) -> Beginning:
         members = membership.bootstrap_members(cluster.items(), self._config.initial_cluster_token)
@@ -159,7 +160,7 @@ class Node:
         entries = membership.bootstrap_entries(members)
         hard_state = HardState(term=1, vote=NONE, commit=len(entries))
         wal = self._data_dir.create_wal(encode_metadata(own.id, cluster_id), hard_state, tuple(entries))
-        return Beginning(own.id, cluster_id, wal, MemoryStorage(hard_state=hard_state, entries=entries), 0)
+        return Beginning(own.id, cluster_id, wal, MemoryStorage(hard_state=hard_state, entries=entries))
 
     async def _refuse_second_birth(self, own_id: int, cluster: Mapping[str, tuple[str, ...]]) -> None:
         """A member that has served and lost its data may have forgotten votes: it must not bootstrap itself again."""
@@ -195,7 +196,7 @@ class Node:
         await self._check_versions(seen.members, own_id)
         wal = self._data_dir.create_wal(encode_metadata(own_id, seen.cluster_id))
         self._known_members = {member.id: member.peer_urls for member in seen.members}
-        return Beginning(own_id, seen.cluster_id, wal, MemoryStorage(), 0)
+        return Beginning(own_id, seen.cluster_id, wal, MemoryStorage())
 
     async def _check_versions(self, members: Sequence[Any], own_id: int) -> None:
         for member in members:
@@ -229,6 +230,8 @@ class Node:
         store = self._data_dir.open_store(max(0, config.quota_backend_bytes))
         machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=config.quota_backend_bytes)
         machine.load()
+        if beginning.replay is not None:
+            self._data_dir.check_applied(beginning.replay, machine.applied_index)
         raft = _raft(config, beginning, machine)
         identity = Identity(
             beginning.member_id, beginning.cluster_id, config.initial_advertise_peer_urls, config.claim_etcd_version
