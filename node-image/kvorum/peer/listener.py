@@ -147,6 +147,7 @@ class _Connection(asyncio.Protocol):
             self._stream.resume()
         else:
             self._choose_reading()
+            self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.ended(self)
@@ -163,8 +164,8 @@ class _Connection(asyncio.Protocol):
     # Requests
 
     def _advance(self) -> None:
-        """Takes what has arrived as far as it goes: up to the next answer that must be waited for."""
-        while self._events and self._answering is None and self._stream is None and not self._lingering:
+        """Takes what has arrived as far as it goes: up to an answer that must be waited for, or that nobody reads."""
+        while self._events and not (self._answering or self._unread or self._stream or self._lingering):
             event = self._events.popleft()
             if isinstance(event, http1.Request):
                 self._begin(event)

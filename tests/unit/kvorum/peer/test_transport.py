@@ -272,6 +272,7 @@ async def test_a_slow_member_gets_everything_in_order() -> None:
 async def test_more_than_the_queue_in_one_turn_is_cut_to_its_bound() -> None:
     a, b = await two()
     a.transport.send([heartbeat(n) for n in range(outbound.QUEUE_COUNT_MAX + 10)])
+    assert a.unreachable == []  # never from within: raft is still handing these messages out
     await until(lambda: a.unreachable, "raft is told")
     assert len(b.received) <= outbound.QUEUE_COUNT_MAX
     await close(a, b)
