@@ -8,7 +8,7 @@ from kvorum.state.refusal import COMPACTED, FUTURE_REVISION
 from kvorum.state.row import revision_key, tombstone_key
 from kvorum.state.store import KEY, META
 
-from tests.unit.kvorum.state.driver import Driver, hash_of, new_machine
+from tests.unit.kvorum.state.driver import Driver, delete_op, hash_of, new_machine, put_op
 
 SCHEDULED, FINISHED = b"scheduledCompactRev", b"finishedCompactRev"
 
@@ -69,6 +69,18 @@ def test_the_newest_row_of_each_key_stays(
     driver.compact(revision, rows_max=rows_max)
     assert mains(store) == left
     assert driver.value(b"a") == b"4"
+
+
+def test_a_key_deleted_and_put_again_in_one_txn_survives_a_compaction_there() -> None:
+    """etcd 3.5.30 removes the row of the put, and dies when the key is read (asked: three requests to a fresh one)."""
+    store = DictStore()
+    driver = Driver(new_machine(store))
+    driver.put(b"b", b"old")
+    driver.apply(txn={"success": [delete_op(b"a", b"\0"), put_op(b"b", b"new")]})
+    driver.compact(3)
+    assert driver.value(b"b") == b"new"
+    assert list(store.rows(KEY)) == [revision_key(3, 1)]
+    assert new_machine(store).revisions.index.now[b"b"] == (3, 1, 3, 1, 0)
 
 
 def test_a_step_looks_at_no_more_rows_than_it_is_told(driver: Driver, store: DictStore) -> None:
