@@ -87,8 +87,8 @@ class Compaction:
         dead = is_tombstone(row_key)
         key = key_of(row)
         index = self._revisions.index
-        # The newest row of a key stays; a tombstone only where it lies exactly at the compacted revision. Where a txn of
-        # that revision deleted the key and put it again, the put stays: etcd 3.5 removes it and dies of reading the key.
+        # The newest row of a key stays; a tombstone only where it lies exactly at the compacted revision. Where a txn
+        # of that revision deleted the key and put it again, the put stays: etcd 3.5 removes it and dies of reading it.
         stays = index.newest(key, task.revision) == (main, sub, dead) and not (dead and main < task.revision)
         if main > task.previous or stays:
             # No case here for nothing being kept, as in hash_kv: the last row of the compacted revision always is.
