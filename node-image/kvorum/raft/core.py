@@ -334,6 +334,8 @@ class RawNode:
         if kind in TERMLESS:
             self._handle(message)
             return
+        if message.term == 0:
+            return  # no member ever speaks in term 0: not the first word of one that joins
         if message.term > self.term:
             if not self._accept_higher_term(message):
                 return

@@ -120,7 +120,6 @@ def on_append_reply(raft: "RawNode", message: Message) -> None:
         return
     if message.index > raft.log.last_index:
         return  # no entry of ours: an answer that cannot be meant for this log
-    was_paused = progress.is_paused
     advanced = progress.acknowledge(message.index)
     if not advanced and not (progress.state is ProgressState.PROBE and message.index == progress.match):
         return
@@ -128,8 +127,8 @@ def on_append_reply(raft: "RawNode", message: Message) -> None:
         progress.state is ProgressState.SNAPSHOT and progress.match + 1 >= raft.log.first_index
     ):
         progress.become_replicate()
-    if not commit_agreed(raft) and was_paused:
-        send_append(raft, message.sender, progress)
+    if not commit_agreed(raft) and progress.commit_sent < raft.log.committed:
+        raft.commit_unannounced = True  # it could not be told before, as it was paused
     send_remaining(raft, message.sender, progress)
     if message.sender == raft.leader_transferee and progress.match == raft.log.last_index:
         raft.send(Message(MessageType.TIMEOUT_NOW, to=message.sender))

@@ -1,0 +1,130 @@
+"""Flow control of one member, in its three states."""
+
+import pytest
+from kvorum.raft.progress import Progress, ProgressState
+
+
+def progress(*, next_index: int = 5, inflight_max: int = 2) -> Progress:
+    return Progress(next_index=next_index, inflight_max=inflight_max, is_learner=False)
+
+
+def paused(member: Progress) -> bool:
+    """Asked anew each time: a type checker takes a property for a constant."""
+    return member.is_paused
+
+
+def replicating(match: int = 4, inflight_max: int = 2) -> Progress:
+    member = progress(next_index=match + 1, inflight_max=inflight_max)
+    member.acknowledge(match)
+    member.become_replicate()
+    return member
+
+
+def test_probe_waits_after_each_append() -> None:
+    member = progress()
+    assert not paused(member)
+    member.sent(3)
+    assert paused(member)
+    assert member.next == 5  # what was sent is not taken for granted
+    member.free_one()
+    assert not paused(member)
+
+
+def test_replication_runs_ahead_up_to_the_limit() -> None:
+    member = replicating()
+    member.sent(1)
+    member.sent(10)
+    assert member.next == 16
+    assert paused(member)
+    assert member.acknowledge(5)
+    assert not paused(member)
+    assert (member.match, member.next) == (5, 16)
+
+
+def test_an_acknowledgement_frees_all_appends_before_it() -> None:
+    member = replicating(inflight_max=3)
+    for _ in range(3):
+        member.sent(2)
+    assert paused(member)
+    member.acknowledge(8)
+    assert list(member.inflight) == [10]
+
+
+def test_an_empty_append_is_not_in_flight() -> None:
+    member = replicating(inflight_max=1)
+    member.sent(0)
+    assert not paused(member)
+    assert member.next == 5
+
+
+def test_an_old_acknowledgement_says_nothing() -> None:
+    member = replicating()
+    assert not member.acknowledge(4)
+    assert not member.acknowledge(2)
+    assert member.match == 4
+
+
+def test_an_acknowledgement_beyond_next_moves_it() -> None:
+    member = progress()
+    assert member.acknowledge(9)
+    assert (member.match, member.next) == (9, 10)
+
+
+@pytest.mark.parametrize(
+    ("refused", "hint", "is_new", "next_index"),
+    [(4, 2, True, 3), (4, 9, True, 4), (4, 0, True, 1), (3, 2, False, 5), (5, 2, False, 5)],
+)
+def test_a_refused_probe_goes_back_to_the_hint(refused: int, hint: int, is_new: bool, next_index: int) -> None:
+    member = progress()
+    member.sent(1)
+    assert member.refuse(refused, hint) is is_new
+    assert member.next == next_index
+    assert paused(member) is not is_new
+
+
+def test_a_probe_never_goes_below_what_is_acknowledged() -> None:
+    member = progress()
+    member.acknowledge(3)
+    assert member.refuse(4, 1)
+    assert member.next == 4
+
+
+def test_a_refusal_while_replicating_goes_back_to_what_is_acknowledged() -> None:
+    member = replicating()
+    member.sent(3)
+    assert not member.refuse(4, 0)  # it has that one: a late answer
+    assert member.refuse(7, 0)
+    assert member.next == 5
+
+
+def test_nothing_is_sent_while_a_snapshot_is_under_way() -> None:
+    member = replicating()
+    member.sent(1)
+    member.become_snapshot(9)
+    assert (member.state, member.is_paused, member.next) == (ProgressState.SNAPSHOT, True, 10)
+    member.free_one()
+    assert paused(member)
+    assert not member.inflight
+
+
+def test_after_a_snapshot_probing_starts_behind_it() -> None:
+    member = progress()
+    member.become_snapshot(9)
+    member.become_probe()
+    assert (member.next, member.pending_snapshot, member.is_waiting) == (10, 0, False)
+
+
+def test_after_a_failed_snapshot_probing_starts_from_what_is_known() -> None:
+    member = progress()
+    member.acknowledge(3)
+    member.become_snapshot(9)
+    member.pending_snapshot = 0
+    member.become_probe()
+    assert member.next == 4
+
+
+def test_probing_forgets_what_was_in_flight() -> None:
+    member = replicating()
+    member.sent(1)
+    member.become_probe()
+    assert (member.next, len(member.inflight), member.is_paused) == (5, 0, False)
