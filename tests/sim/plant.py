@@ -46,7 +46,7 @@ BUGS = (
     Bug(
         "vote not synced",
         "core.py",
-        (("snapshot is not None or (before.term, before.vote) != (self.term, self.vote)", "snapshot is not None"),),
+        (("snapshot is not None or is_promise", "snapshot is not None"),),
     ),
     Bug(
         "acknowledgement before fsync",

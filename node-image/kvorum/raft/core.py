@@ -459,6 +459,7 @@ class RawNode:
         self.role = Role.LEADER
         own = self.tracked[self.id]
         own.match = self.log.durable_index
+        own.become_replicate()
         own.active = True
         self.pending_conf_index = self.log.last_index  # a change may be among the entries that are not committed yet
         leader.append(self, [Entry(self.term, self.log.last_index + 1)])
@@ -543,24 +544,29 @@ class RawNode:
         entries = log.unhanded()
         snapshot = None if log.snapshot_handed else log.snapshot
         committed = log.unapplied(self.settings.apply_bytes_max)
-        soft_state = SoftState(self.leader, self.role)
-        hard_state = HardState(self.term, self.vote, log.committed)
+        soft_state: SoftState | None = None
+        if self._soft_handed.leader != self.leader or self._soft_handed.role is not self.role:
+            soft_state = self._soft_handed = SoftState(self.leader, self.role)
+        hard_state: HardState | None = None
         before = self._hard_handed
+        is_promise = before.term != self.term or before.vote != self.vote
+        if is_promise or before.commit != log.committed:
+            hard_state = self._hard_handed = HardState(self.term, self.vote, log.committed)
         ready = Ready(
-            soft_state=soft_state if soft_state != self._soft_handed else None,
-            hard_state=hard_state if hard_state != before else None,
+            soft_state=soft_state,
+            hard_state=hard_state,
             entries=entries,
             snapshot=snapshot,
-            must_sync=bool(entries) or snapshot is not None or (before.term, before.vote) != (self.term, self.vote),
+            must_sync=bool(entries) or snapshot is not None or is_promise,
             messages=self._messages,
             messages_after_append=self._messages_after_append,
             committed=committed,
             read_states=self.read_states,
         )
         log.hand_over()
-        self._soft_handed, self._hard_handed = soft_state, hard_state
         self._messages, self._messages_after_append, self.read_states = [], [], []
-        self._conf_changes_due = sum(entry.type != EntryType.NORMAL for entry in committed)
+        if committed:
+            self._conf_changes_due = sum(entry.type != EntryType.NORMAL for entry in committed)
         self._outstanding = ready
         return ready
 

@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kvorum.raft import quorum
 from kvorum.raft.quorum import VoteOutcome
@@ -26,6 +26,7 @@ def test_quorum_is_more_than_half(voters: int, needed: int) -> None:
     assert quorum.size(voters) == needed
 
 
+@example(halves=[frozenset({1}), frozenset({2})], indexes=[0, 5, 0, 0, 0, 0, 0])
 @given(halves=HALVES, indexes=st.lists(st.integers(0, 9), min_size=7, max_size=7))
 def test_agreed_index_is_on_a_majority_of_each_half(halves: list[frozenset[int]], indexes: list[int]) -> None:
     match = dict(enumerate(indexes, 1))
