@@ -104,7 +104,7 @@ class Config:
     auto_compaction_period_ms: int  # 0: not by time
     auto_compaction_revisions: int  # 0: not by count
     watch_progress_notify_interval_ms: int
-    warning_apply_duration_ms: int
+    warning_apply_duration_s: float
     log_level: str
     log_outputs: tuple[str, ...]  # "stderr", "stdout" or paths
     claim_etcd_version: str
@@ -464,7 +464,7 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         auto_compaction_period_ms=period_ms,
         auto_compaction_revisions=revisions,
         watch_progress_notify_interval_ms=values.milliseconds("experimental-watch-progress-notify-interval"),
-        warning_apply_duration_ms=values.milliseconds("experimental-warning-apply-duration"),
+        warning_apply_duration_s=values.integer("experimental-warning-apply-duration") / 1e9,
         log_level=log_level,
         log_outputs=log_outputs,
         claim_etcd_version=claimed,

@@ -17,7 +17,7 @@ from kvorum.storage.data_dir import DataDir
 log = logging.getLogger("kvorum.main")
 
 
-def main(*, open_data_dir: Callable[[Path], DataDir] = DataDir.open) -> None:
+def main(*, open_data_dir: Callable[[Path, Path], DataDir] = DataDir.open) -> None:
     """Exits 0 after a signal as process 1, else by that signal; 1 when it cannot start; 2 for wrong usage."""
     try:
         config = configuration.load(sys.argv[1:], os.environ)
@@ -54,7 +54,7 @@ def _end_by(received: signal.Signals | None) -> None:
     os.kill(os.getpid(), received)
 
 
-async def _run(config: configuration.Config, open_data_dir: Callable[[Path], DataDir]) -> signal.Signals | None:
+async def _run(config: configuration.Config, open_data_dir: Callable[[Path, Path], DataDir]) -> signal.Signals | None:
     """The signal that ended the node; None if it ended by itself."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[signal.Signals | None] = loop.create_future()

@@ -19,7 +19,7 @@ from kvorum.config import Config, check_bootstrap
 from kvorum.etcdpb.raft_pb2 import WalMetadata
 from kvorum.flags import Url
 from kvorum.net.call import Routes
-from kvorum.net.listener import CannotListen, Listener, require_free
+from kvorum.net.listener import CannotListen, Listener, bind
 from kvorum.peer.discovery import Discovery
 from kvorum.peer.handlers import Handlers
 from kvorum.peer.identity import Identity
@@ -112,10 +112,10 @@ class Node:
         self._peer_listener: PeerListener
 
     @classmethod
-    async def start(cls, config: Config, *, open_data_dir: Callable[[Path], DataDir] = DataDir.open) -> "Node":
+    async def start(cls, config: Config, *, open_data_dir: Callable[[Path, Path], DataDir] = DataDir.open) -> "Node":
         """Raises StartRefused, or ConfigError for an initial cluster that cannot be.
 
-        open_data_dir: for tests that must know what of it is durable.
+        open_data_dir: of the data directory and the log's; for tests that must know what of them is durable.
         """
         discovery = Discovery(dial_timeout_s=1.0 + config.election_timeout_ms / 1000, timeout_s=PEER_ANSWER_S)
         try:
@@ -125,8 +125,10 @@ class Node:
                 ("--listen-metrics-urls", config.listen_metrics_urls),
             ):
                 for url in urls:
-                    require_free(str(url), flag)
-            data_dir = open_data_dir(config.data_dir)
+                    bind(str(url), flag, reuse_port=config.socket_reuse_port).close()
+            if not Wal.exists(config.wal_dir):
+                check_bootstrap(config, _resolve)  # before anything is written, like the ports
+            data_dir = open_data_dir(config.data_dir, config.wal_dir)
             node = cls(config, data_dir, discovery)
             beginning = await node._begin()
             await node._run(beginning)
@@ -225,6 +227,7 @@ class Node:
             progress_notify_ms=config.watch_progress_notify_interval_ms,
             auto_compaction_period_ms=config.auto_compaction_period_ms,
             auto_compaction_revisions=config.auto_compaction_revisions,
+            warning_apply_s=config.warning_apply_duration_s,
             claimed_version=config.claim_etcd_version,
         )
         store = self._data_dir.open_store(max(0, config.quota_backend_bytes))
@@ -291,7 +294,7 @@ class Node:
 
     async def _listen_peers(self, url: Url) -> None:
         try:
-            await self._peer_listener.listen(url.host, url.port)
+            await self._peer_listener.listen(url.host, url.port, reuse_port=self._config.socket_reuse_port)
         except OSError as error:
             raise CannotListen(
                 f"--listen-peer-urls: cannot listen on {url}: {error.strerror or error}\n"
@@ -322,7 +325,7 @@ class Node:
             )
             self._listeners.append(listener)
             for url in urls:
-                await listener.listen(str(url))
+                await listener.listen(str(url), reuse_port=config.socket_reuse_port)
 
     def _describe(self) -> dict[str, object]:
         return {

@@ -13,4 +13,4 @@ from tests.unit.kvorum.storage.power_cut import RecordedDataDir
 
 if __name__ == "__main__":
     beside = Path(sys.argv.pop(1))
-    main(open_data_dir=lambda root: RecordedDataDir.record(root, beside))
+    main(open_data_dir=lambda root, _: RecordedDataDir.record(root, beside))

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from kvorum import __version__
 from kvorum.raft.message import NONE
-from kvorum.server.histogram import BOUNDS_S
+from kvorum.server.histogram import BOUNDS_S, Histogram
 from kvorum.server.server import Server
 from kvorum.state.revisions import FROM_KEY
 
@@ -54,6 +54,7 @@ class MemberCollector(Collector):
             "etcd_server_leader_changes_seen": server.leader_changes,
             "etcd_server_proposals_failed": server.proposals_failed,
             "etcd_server_slow_read_indexes": server.slow_reads,
+            "etcd_server_slow_apply": server.slow_applies,
             "etcd_server_health_success": self._endpoints.health_successes,
             "etcd_server_health_failures": self._endpoints.health_failures,
             "etcd_debugging_mvcc_events": server.watches.events_count,
@@ -67,7 +68,8 @@ class MemberCollector(Collector):
         yield _labelled("etcd_server_version", "server_version", server.settings.claimed_version)
         yield _labelled("etcd_cluster_version", "cluster_version", machine.membership.cluster_version or "not_decided")
         yield _labelled("kvorum_version", "version", __version__)
-        yield _fsync(server)
+        yield _histogram("etcd_disk_wal_fsync_duration_seconds", server.sync_seconds)
+        yield _histogram("etcd_disk_backend_commit_duration_seconds", server.commit_seconds)
         yield from _process()
 
 
@@ -77,14 +79,14 @@ def _labelled(name: str, label: str, value: str) -> Metric:
     return family
 
 
-def _fsync(server: Server) -> Metric:
+def _histogram(name: str, durations: Histogram) -> Metric:
     buckets: list[tuple[str, float]] = []
     total = 0
-    for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), server.sync_seconds.counts, strict=True):
+    for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), durations.counts, strict=True):
         total += count
         buckets.append((bound, total))
-    family = HistogramMetricFamily("etcd_disk_wal_fsync_duration_seconds", "")
-    family.add_metric([], buckets, server.sync_seconds.sum_s)
+    family = HistogramMetricFamily(name, "")
+    family.add_metric([], buckets, durations.sum_s)
     return family
 
 

@@ -30,7 +30,7 @@ class WatchStream:
         self._next_id = 0
         self.push = call.push
         call.on_message = self._on_message
-        call.on_end = self._on_end
+        # A client that has no more requests is still told of its watches, as etcd does: no on_end.
         call.on_close = self._on_close
         if call.metadata("hasleader") == "true":
             server.stream_opened(self)
@@ -106,11 +106,6 @@ class WatchStream:
     def refuse_leaderless(self) -> None:
         """The client asked not to be left waiting while there is no leader."""
         self._call.fail(refusal.NO_LEADER.code, refusal.NO_LEADER.text)
-        self._on_close()
-
-    def _on_end(self) -> None:
-        """The client has no more requests: etcd ends the stream then."""
-        self._call.finish()
         self._on_close()
 
     def _on_close(self) -> None:

@@ -89,13 +89,12 @@ class Listener:
     def connections_count(self) -> int:
         return len(self._ports)
 
-    async def listen(self, url: str) -> None:
+    async def listen(self, url: str, *, reuse_port: bool = False) -> None:
         """Takes connections at url: `http://` with an IPv4 address, an IPv6 one in brackets, or localhost, and a port.
 
-        Port 0 is any free one; `addresses` tells. Raises CannotListen.
+        Port 0 is any free one; `addresses` tells. reuse_port: others may listen there too. Raises CannotListen.
         """
-        host, port = read_listen_url(url, self._flag)
-        listening = _bind(host, port, self._flag)
+        listening = bind(url, self._flag, reuse_port=reuse_port)
         server = await self._loop.create_server(lambda: _Door(self), sock=listening, backlog=BACKLOG)
         self._servers.append(server)
         address = listening.getsockname()
@@ -166,13 +165,12 @@ def read_listen_url(url: str, flag: str) -> tuple[str, int]:
     return host, port
 
 
-def require_free(url: str, flag: str) -> None:
-    """Before anything is written: whether url can be listened on now. Raises CannotListen."""
-    _bind(*read_listen_url(url, flag), flag).close()
+def bind(url: str, flag: str, *, reuse_port: bool) -> socket.socket:
+    """A bound socket. SO_REUSEADDR: a restarted node must not wait for its old connections to time out.
 
-
-def _bind(host: str, port: int, flag: str) -> socket.socket:
-    """A bound socket. SO_REUSEADDR: a restarted node must not wait for its old connections to time out."""
+    Raises CannotListen, which names the flag.
+    """
+    host, port = read_listen_url(url, flag)
     name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         # As Go does it: localhost is its IPv4 address if it has one, [::] takes IPv4 as well.
@@ -183,6 +181,8 @@ def _bind(host: str, port: int, flag: str) -> socket.socket:
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         # What the listening socket has, each accepted one inherits.

@@ -35,9 +35,10 @@ class PeerListener:
         self._connections: set[_Connection] = set()
         self._closed = False
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Takes connections from now on; the port, which the system chooses for 0. Raises OSError."""
-        server = await asyncio.get_running_loop().create_server(self._accept, host, port, backlog=BACKLOG)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(self._accept, host, port, backlog=BACKLOG, reuse_port=reuse_port)
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 

@@ -94,10 +94,12 @@ class Server:
         self.leader_changes = 0
         self.proposals_failed = 0
         self.slow_reads = 0
+        self.slow_applies = 0
         self.removed = False
         self.ticks = 0
         self.leader_lost_tick = 0
         self.sync_seconds = Histogram()
+        self.commit_seconds = Histogram()
 
         self._wal = wal
         self._on_fatal = on_fatal
@@ -373,6 +375,7 @@ class Server:
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         machine, waiting, encode_header = self.machine, self._waiting, self.header.encode
+        started = time.perf_counter()
         for entry in entries:
             if entry.type != NORMAL:
                 self._apply_conf_change(entry)
@@ -401,6 +404,12 @@ class Server:
         if self._unapplied_reads:
             self._release_applied()
         self._on_answered()
+        took = time.perf_counter() - started
+        if took > self.settings.warning_apply_s:
+            self.slow_applies += 1
+            log.warning("apply request took too long", extra={"took_s": round(took, 6), "entries": len(entries)})
+        if self.store.pending_count >= self.settings.commit_rows_max:
+            self._maybe_commit()
 
     def _apply_conf_change(self, entry: Entry) -> None:
         wanted = decode_conf_change(entry.data)
@@ -584,10 +593,14 @@ class Server:
         self._committed_index = self.machine.applied_index
         self._commit_ended.clear()
         commit = self.store.begin_commit()
-        self._committer.submit(commit).add_done_callback(lambda future: self._call_threadsafe(self._committed, future))
+        started = time.perf_counter()
+        self._committer.submit(commit).add_done_callback(
+            lambda future: self._call_threadsafe(self._committed, future, time.perf_counter() - started)
+        )
         commit.wait_filled()
 
-    def _committed(self, future: "Future[None]") -> None:
+    def _committed(self, future: "Future[None]", took: float) -> None:
+        self.commit_seconds.observe(took)
         self._commit_ended.set()
         error = future.exception()
         if error is not None:

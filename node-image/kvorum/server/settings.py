@@ -19,6 +19,7 @@ class Settings:
     progress_notify_ms: int = 600_000
     auto_compaction_period_ms: int = 0  # 0: not by time
     auto_compaction_revisions: int = 0  # 0: not by count
+    warning_apply_s: float = 0.1  # a batch that takes longer to apply is worth a line in the log
     claimed_version: str = "3.5.30"
 
     @property

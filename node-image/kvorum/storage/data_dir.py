@@ -37,10 +37,10 @@ class DataDir:
 
     segment_bytes = SEGMENT_BYTES
 
-    def __init__(self, root: Path, disk: Disk, lock: File, *, is_new: bool) -> None:
+    def __init__(self, root: Path, wal_path: Path, disk: Disk, lock: File, *, is_new: bool) -> None:
         """Not for use outside: open() makes one."""
         self.root = root
-        self.wal_path = root / "member" / "wal"
+        self.wal_path = wal_path
         self.snapshot_path = root / "member" / "snap"
         self.store_path = root / "member" / "store"
         self.is_new = is_new  # no log in it: the member is to be bootstrapped or to join
@@ -48,12 +48,17 @@ class DataDir:
         self._lock = lock
 
     @classmethod
-    def open(cls, root: Path, *, disk: Disk | None = None) -> Self:
-        """Raises UnusableDataDir, Locked, CorruptWal (segments missing)."""
+    def open(cls, root: Path, wal_path: Path | None = None, *, disk: Disk | None = None) -> Self:
+        """wal_path: of the log, where it has a place of its own (a disk for it alone, perhaps).
+
+        Raises UnusableDataDir, Locked, CorruptWal (segments missing).
+        """
         disk = disk or Disk()
+        wal_path = wal_path or root / "member" / "wal"
         try:
-            if _examine(root, disk):
-                _make_directories(root, disk)
+            _examine(root, wal_path, disk)
+            _make_directories(root / "member" / "snap", disk)
+            _make_directories(wal_path.parent, disk)
             path = root / "member" / "lock"
             lock = disk.open(path) if "lock" in disk.names(root / "member") else disk.create(path)
         except OSError as error:
@@ -63,7 +68,7 @@ class DataDir:
             raise Locked(path)
         try:
             # Again, now that nobody else can change it: another node may have come and gone in between.
-            return cls(root, disk, lock, is_new=_examine(root, disk))
+            return cls(root, wal_path, disk, lock, is_new=_examine(root, wal_path, disk))
         except StorageFault:
             lock.close()
             raise
@@ -104,18 +109,19 @@ class DataDir:
         self._lock.close()
 
 
-def _examine(root: Path, disk: Disk) -> bool:
+def _examine(root: Path, wal_path: Path, disk: Disk) -> bool:
     """Whether the directory is new. Raises UnusableDataDir if it cannot be ours as it is, OSError if out of reach."""
+    has_log = Wal.exists(wal_path, disk)
     try:
         names = set(disk.names(root)) - _IGNORED
     except FileNotFoundError:
-        return True
+        return not has_log
     if "member" not in names:
         if names:
             raise UnusableDataDir(
                 root, f"holds {_some(names)}, but no data of a member", "Give --data-dir an empty or a new directory."
             )
-        return True
+        return not has_log
     parts = set(disk.names(root / "member"))
     if "snap" in parts and "db" in disk.names(root / "member" / "snap"):
         raise UnusableDataDir(
@@ -123,9 +129,9 @@ def _examine(root: Path, disk: Disk) -> bool:
             "was written by etcd (member/snap/db)",
             "kvorum cannot take over etcd's files: give --data-dir an empty directory, and join as a new member.",
         )
-    has_log = Wal.exists(root / "member" / "wal", disk)
     if not has_log and "store" in parts:
-        raise UnusableDataDir(root, "has tables (member/store), but no log (member/wal)", _REPLACE_MEMBER)
+        where = "member/wal" if wal_path == root / "member" / "wal" else str(wal_path)
+        raise UnusableDataDir(root, f"has tables (member/store), but no log ({where})", _REPLACE_MEMBER)
     if not has_log and "wal" in parts:
         raise UnusableDataDir(root, "has a directory for the log (member/wal), but no log in it", _REPLACE_MEMBER)
     strange = parts - {"wal", "wal.tmp", "snap", "store", "lock"}
@@ -134,13 +140,15 @@ def _examine(root: Path, disk: Disk) -> bool:
     return not has_log
 
 
-def _make_directories(root: Path, disk: Disk) -> None:
-    missing = [root / "member" / "snap", root / "member", root]
-    while not missing[-1].parent.exists():
-        missing.append(missing[-1].parent)
-    for path in reversed(missing):
-        disk.make_directory(path)
-        disk.sync_directory(path.parent)
+def _make_directories(path: Path, disk: Disk) -> None:
+    """path and those above it that are missing."""
+    missing: list[Path] = []
+    while not disk.exists(path):
+        missing.append(path)
+        path = path.parent
+    for absent in reversed(missing):
+        disk.make_directory(absent)
+        disk.sync_directory(absent.parent)
 
 
 def _some(names: set[str]) -> str:

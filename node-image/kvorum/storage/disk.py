@@ -84,6 +84,9 @@ class Disk:
     def open(self, path: Path) -> File:
         return File(os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
     def names(self, directory: Path) -> list[str]:
         """Sorted. Raises FileNotFoundError."""
         return sorted(os.listdir(directory))

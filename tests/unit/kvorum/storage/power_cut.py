@@ -175,6 +175,9 @@ class SimDisk(Disk):
             raise FileNotFoundError(errno.ENOENT, "No such file", str(path))
         return SimFile(self, inode)
 
+    def exists(self, path: Path) -> bool:
+        return path == path.parent or path.name in self.directory(path.parent).entries
+
     def names(self, directory: Path) -> list[str]:
         return sorted(self.directory(directory).entries)
 
