@@ -127,6 +127,12 @@ def test_watch_that_breaks_again_and_again_ends() -> None:
     assert len(script.requests) == BREAKS_MAX + 1
 
 
+def test_watch_that_breaks_often_but_sees_events_goes_on() -> None:
+    count = BREAKS_MAX + 3
+    script = Script(*(([event(11 + number)], grpc.StatusCode.UNAVAILABLE) for number in range(count)))
+    assert seen_by(script, count) == [[11 + number] for number in range(count)]
+
+
 def test_watch_without_any_endpoint_left_ends() -> None:
     async def run() -> None:
         script = Script(([event(11)], None))
