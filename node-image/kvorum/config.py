@@ -98,7 +98,6 @@ class Config:
     grpc_keepalive_interval_ms: int  # 0: never ping
     grpc_keepalive_timeout_ms: int
     socket_reuse_port: bool
-    socket_reuse_address: bool
     strict_reconfig_check: bool
     pre_vote: bool
     auto_compaction_period_ms: int  # 0: not by time
@@ -458,7 +457,6 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         grpc_keepalive_interval_ms=values.milliseconds("grpc-keepalive-interval"),
         grpc_keepalive_timeout_ms=values.milliseconds("grpc-keepalive-timeout"),
         socket_reuse_port=values.boolean("socket-reuse-port"),
-        socket_reuse_address=values.boolean("socket-reuse-address"),
         strict_reconfig_check=values.boolean("strict-reconfig-check"),
         pre_vote=values.boolean("pre-vote"),
         auto_compaction_period_ms=period_ms,

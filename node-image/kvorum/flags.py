@@ -243,7 +243,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("grpc-keepalive-interval", DURATION, "2h0m0s", HONOURED, "silence before a client is pinged; 0 never"),
         Flag("grpc-keepalive-timeout", DURATION, "20s", HONOURED, "how long the answer to a ping may take"),
         Flag("socket-reuse-port", BOOL, "false", HONOURED, "SO_REUSEPORT on listeners"),
-        Flag("socket-reuse-address", BOOL, "false", HONOURED, "SO_REUSEADDR on listeners"),
+        Flag("socket-reuse-address", BOOL, "false", HONOURED, "SO_REUSEADDR on listeners: always set, as by Go"),
         Flag("raft-read-timeout", DURATION, "5s", REFUSED, "read timeout of peer connections", "it is 5s here"),
         Flag("raft-write-timeout", DURATION, "5s", REFUSED, "write timeout of peer connections", "it is 5s here"),
     )),

@@ -126,7 +126,7 @@ class Node:
             ):
                 for url in urls:
                     bind(str(url), flag, reuse_port=config.socket_reuse_port).close()
-            if not Wal.exists(config.wal_dir):
+            if DataDir.is_unused(config.data_dir, config.wal_dir):
                 check_bootstrap(config, _resolve)  # before anything is written, like the ports
             data_dir = open_data_dir(config.data_dir, config.wal_dir)
             node = cls(config, data_dir, discovery)

@@ -436,7 +436,8 @@ class _HttpPort(_Port):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._take_waiting()
+        # Not at once: a transport that is closed from within this call tells its end twice (CPython 3.11 to 3.14).
+        asyncio.get_running_loop().call_soon(self._take_waiting)
 
     def eof_received(self) -> bool:
         """Keeps the way back open until all is answered."""

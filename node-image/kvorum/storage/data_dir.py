@@ -47,6 +47,14 @@ class DataDir:
         self._disk = disk
         self._lock = lock
 
+    @staticmethod
+    def is_unused(root: Path, wal_path: Path) -> bool:
+        """Whether a member would begin here. Touches nothing. Raises UnusableDataDir, CorruptWal."""
+        try:
+            return _examine(root, wal_path, Disk())
+        except OSError as error:
+            raise _unusable(root, error) from error
+
     @classmethod
     def open(cls, root: Path, wal_path: Path | None = None, *, disk: Disk | None = None) -> Self:
         """wal_path: of the log, where it has a place of its own (a disk for it alone, perhaps).
