@@ -16,9 +16,11 @@ class ImpossibleChange(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """voters: the incoming half if joint. learners_next.
+    """Ids by what they may do.
 
-    Voters of the outgoing half that become learners at its end.
+    voters:        the incoming half, if joint.
+    learners_next: voters of the outgoing half that become learners when it ends.
+    auto_leave:    the leader ends the joint configuration by itself.
     """
 
     voters: frozenset[int] = frozenset()

@@ -1,12 +1,14 @@
 """One member of a Raft group, without I/O: RawNode takes messages and ticks, and gives a Ready of what is to be done.
 
 The caller's loop, one Ready at a time:
-    ready = node.ready()
-    send ready.messages; write ready.snapshot, ready.entries and ready.hard_state to the disk, and sync if
-    ready.must_sync send ready.messages_after_append; apply ready.committed (apply_conf_change for each conf change,
-    also a refused one) node.advance()
-While the disk works, step, propose, read_index and tick may be called; the effects are in the next Ready.
-advance() moves the entries into the log storage, and lets this member's own vote and acknowledgement count.
+    1. ready = node.ready()
+    2. send ready.messages
+    3. write ready.snapshot, ready.entries and ready.hard_state, in this order; sync if ready.must_sync
+    4. send ready.messages_after_append
+    5. apply ready.committed, and call apply_conf_change for each conf change among it, also for a refused one
+    6. node.advance()
+While the disk works, step, propose, read_index and tick may be called; their effects are in the next Ready. advance()
+moves the entries into the log storage, and lets this member's own vote and acknowledgement count.
 
 Rules on terms are here, in step; what each role does is in follower.py, candidate.py and leader.py. Knows no clock
 (ticks are the caller's), no randomness (an argument) and no protobuf (an entry's data is opaque). Behaves as etcd's
@@ -79,9 +81,12 @@ class SoftState:
 class Ready:
     """What is to be done now; the order is in the module's docstring.
 
-    soft_state, hard_state: None if unchanged. must_sync: entries, a snapshot, or a term or vote, on which others will
-    rely. messages: may leave at once. messages_after_append: only when entries, snapshot and hard_state are durable.
-    committed: to apply in order, after the entries of this Ready are durable (they may be among them).
+    soft_state, hard_state: None if unchanged.
+    entries:                to append to the log; they replace what is there from the first one's index on.
+    must_sync:              there are entries, a snapshot, or a term or vote, on which others will rely.
+    messages:               may leave at once.
+    messages_after_append:  only when entries, snapshot and hard_state are durable.
+    committed:              to apply in order; some may be among the entries, so after those are durable.
     """
 
     soft_state: SoftState | None
@@ -138,9 +143,11 @@ HANDLERS = {
 class RawNode:
     """One member's consensus. Attributes are to be read by anybody, and changed by the modules of this package alone.
 
-    votes:               answers to the campaign that is going on. tracked: each member's progress, ids ascending
-    (leader). pending_conf_index:  the newest conf change in the log may be here; no other is proposed before it is
-    applied (leader). leader_transferee:   who is asked to take over (leader), else NONE.
+    config:              the configuration in force; voters, learners.
+    votes:               answers to the campaign that is going on.
+    tracked:             each member's progress, ids ascending; meaningful for a leader.
+    leader_transferee:   whom this leader has asked to take over, else NONE.
+    pending_conf_index:  no conf change in the log is later; a leader proposes none before this one is applied.
     """
 
     def __init__(
@@ -263,16 +270,13 @@ class RawNode:
     def read_index(self, context: bytes) -> bool:
         """Asks up to where a linearizable read must wait; the answer comes as ReadState with the same context.
 
-        context: never used before by any member. False if nobody can be asked now. No answer may come: ask anew, with
-        another.
+        context: never used before, by any member. False if nobody can be asked now. True promises no answer: ask again
+        after a while, with another context.
         """
         return self._ask(MessageType.READ_INDEX, [Entry(0, 0, context)])
 
     def transfer_leader(self, to: int) -> None:
-        """Hands leadership to a voter, if this member leads, or asks the leader to.
-
-        Given up after an election timeout.
-        """
+        """Hands leadership to a voter, if this member leads, or asks the leader to. Given up after election_ticks."""
         self._handle(Message(MessageType.TRANSFER_LEADER, sender=to))
 
     def _ask(self, question: MessageType, entries: Sequence[Entry]) -> bool:
@@ -289,11 +293,10 @@ class RawNode:
             leader.on_snapshot_status(self, id, arrived=ok)
 
     def apply_conf_change(self, change: ConfChange) -> ConfState:
-        """Puts a committed change into force; the state to remember with the applied index. Call it for every conf
-        change entry
-        in Ready.committed, before advance(), with node_id NONE for one that the state machine refuses.
+        """Puts a committed change into force; returns the configuration to remember with the applied index.
 
-        Raises ImpossibleChange.
+        To be called for every conf change entry in Ready.committed, in order and before advance(), with node_id NONE
+        for one that the state machine refuses. Raises ImpossibleChange.
         """
         assert self._conf_changes_due > 0, f"{change} is not of this Ready"
         self._conf_changes_due -= 1
@@ -310,9 +313,8 @@ class RawNode:
         if self.role is not Role.LEADER:
             return
         if self.id not in self.config.all_voters:
-            # Removed, or made a learner: somebody else must lead. Where one voter is left, it needs to hear of it: by
-            # the old configuration it could not win without us, and with more entries than it has we would not vote for
-            # it.
+            # Removed, or made a learner: somebody else must lead. Where one voter is left, it must hear of it: by the
+            # old configuration it cannot win without us, and we do not vote for a log that is shorter than ours.
             if len(self.config.all_voters) == 1:
                 leader.broadcast_heartbeat(self, b"")
             self.become_follower(self.term, NONE)
@@ -416,10 +418,7 @@ class RawNode:
             self._messages.append(message)
 
     def entries_to_send(self, low: int) -> Sequence[Entry]:
-        """Entries from low on for one append.
-
-        Followers are mostly equally far, so the last answer is kept for the next one.
-        """
+        """Entries from low on for one append; kept for the next follower, as most are equally far."""
         last = self.log.last_index
         if self._sent_slice[0] != low or self._sent_slice[1] != last:
             self._sent_slice = (low, last, self.log.entries(low, last + 1, self.settings.append_bytes_max))
@@ -482,10 +481,7 @@ class RawNode:
         self._mark_learners()
 
     def _use_configuration(self, configuration: Configuration) -> None:
-        """Progress is kept for who stays.
-
-        Who is new is probed from the end of the log, and given time before it counts as silent.
-        """
+        """Keeps progress for who stays; who is new is probed from the log's end, and not taken for silent at first."""
         self.config = configuration
         before = self.tracked
         self.tracked = {

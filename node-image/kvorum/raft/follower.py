@@ -32,6 +32,8 @@ def refuse_append(raft: "RawNode", message: Message) -> None:
     """Says where the logs may meet: below it our terms are all higher than the leader's, so nothing there can agree."""
     log = raft.log
     hint = log.last_with_term_at_most(message.log_term, message.index)
+    hint_term = log.term(hint)
+    assert hint_term is not None, f"no term at {hint}, though committed is {log.committed}"
     raft.send(
         Message(
             MessageType.APPEND_REPLY,
@@ -39,7 +41,7 @@ def refuse_append(raft: "RawNode", message: Message) -> None:
             index=message.index,
             reject=True,
             reject_hint=hint,
-            log_term=log.term(hint) or 0,
+            log_term=hint_term,
         )
     )
 
@@ -61,10 +63,7 @@ def on_snapshot(raft: "RawNode", message: Message) -> None:
 
 
 def forward_to_leader(raft: "RawNode", message: Message) -> bool:
-    """Proposals, reads and transfers, on to who can serve them; the first sender stays named.
-
-    False if there is no leader.
-    """
+    """Hands on proposals, reads and transfers, still in the first sender's name. False if there is no leader to ask."""
     if raft.leader in (NONE, message.sender):  # two that take each other for the leader must not play ball
         return False
     raft.send(
@@ -79,10 +78,7 @@ def on_timeout_now(raft: "RawNode", message: Message) -> None:
 
 
 def on_read_index_reply(raft: "RawNode", message: Message) -> None:
-    """The leader's answer to a read that we forwarded. Exactly one entry, which holds the context.
-
-    Anything else is no answer.
-    """
+    """The leader's answer to a read that we forwarded: one entry, which holds the context. Anything else is none."""
     if len(message.entries) == 1:
         raft.read_states.append(ReadState(message.index, message.entries[0].data))
 

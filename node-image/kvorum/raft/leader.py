@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def on_propose(raft: "RawNode", message: Message) -> bool:
     """Entries of type and data only, from here or from a follower. False: dropped, who proposed must ask again."""
-    if raft.id not in raft.tracked or raft.leader_transferee != NONE or not message.entries:
+    if raft.leader_transferee != NONE or not message.entries:
         return False
     term, index = raft.term, raft.log.last_index
     entries: list[Entry] = []
@@ -42,7 +42,7 @@ def on_propose(raft: "RawNode", message: Message) -> bool:
 
 def propose(raft: "RawNode", data: Sequence[bytes]) -> bool:
     """The same for this member's own normal proposals, with nothing in between."""
-    if raft.id not in raft.tracked or raft.leader_transferee != NONE:
+    if raft.leader_transferee != NONE:
         return False
     term = raft.term
     append(raft, [Entry(term, index, value) for index, value in enumerate(data, raft.log.last_index + 1)])
@@ -101,10 +101,7 @@ def send_snapshot(raft: "RawNode", member: int, progress: Progress) -> bool:
 
 
 def announce_commit(raft: "RawNode") -> None:
-    """Tells the commit index to whom no append has carried it since it rose.
-
-    Once a Ready, not once an acknowledgement.
-    """
+    """Tells the commit index to whom no append has carried it. Once a Ready, however many acknowledgements came."""
     for member, progress in raft.tracked.items():
         if member != raft.id and progress.commit_sent < raft.log.committed:
             send_append(raft, member, progress)
@@ -135,9 +132,10 @@ def on_append_reply(raft: "RawNode", message: Message) -> None:
 
 
 def on_refusal(raft: "RawNode", message: Message, progress: Progress) -> None:
-    """The member lacks the entry before the append. It tells an index and its term there; entries of ours above that
-    term
-    cannot be in its log, so the next probe goes below them."""
+    """The member lacks the entry before the append, and tells an index of its log and the term there.
+
+    What we have of later terms at or below that index cannot be in its log, so the next probe goes below it.
+    """
     hint = message.reject_hint
     if message.log_term > 0:
         hint = raft.log.last_with_term_at_most(message.log_term, hint)
@@ -148,8 +146,10 @@ def on_refusal(raft: "RawNode", message: Message, progress: Progress) -> None:
 
 
 def commit_agreed(raft: "RawNode") -> bool:
-    """Commits what a quorum has on disk, if it is of this term: older entries are committed with it, never by counting
-    (Raft paper, 5.4.2)."""
+    """Commits what a quorum has on disk, if it is of this term; True if that is more than before.
+
+    Entries of earlier terms are committed with one of this term, never by counting (Raft paper, 5.4.2).
+    """
     tracked = raft.tracked
     index = quorum.agreed_index([tracked[voter].match for voter in half] for half in raft.config.halves)
     if index <= raft.log.committed or raft.log.term(index) != raft.term:
@@ -249,10 +249,7 @@ def release_reads(raft: "RawNode", context: bytes) -> None:
 
 
 def on_transfer_leader(raft: "RawNode", message: Message) -> None:
-    """To the sender of the message, as it is forwarded by the member that is to lead.
-
-    Proposals are dropped until it is over.
-    """
+    """The message's sender is to lead, whoever brought the wish. Proposals are dropped until that is over."""
     transferee = message.sender
     progress = raft.tracked.get(transferee)
     if progress is None or progress.is_learner or transferee in (raft.id, raft.leader_transferee):

@@ -12,17 +12,12 @@ from collections.abc import Sequence
 
 from kvorum.raft.message import ConfState, Entry, EntryType, HardState, Snapshot
 
-ENTRY_OVERHEAD_BYTES = (
-    24  # type, term and index as raftpb writes them, and the length before: what an entry weighs besides data
-)
+ENTRY_OVERHEAD_BYTES = 24  # what an entry weighs besides its data: type, term, index and lengths, as raftpb has them
 BYTES_UNLIMITED = 1 << 62
 
 
 def within_bytes(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
-    """The longest head of entries of at most bytes_max, but at least one.
-
-    An entry larger than the limit travels alone.
-    """
+    """The longest head of entries within bytes_max. At least one: an entry that is larger travels alone."""
     total_bytes = 0
     for count, entry in enumerate(entries):
         total_bytes += len(entry.data) + ENTRY_OVERHEAD_BYTES
@@ -34,8 +29,7 @@ def within_bytes(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
 class MemoryStorage:
     """The stable log: entries (compacted, last], the hard state, the configuration at the time of the start.
 
-    Written by RawNode.advance() once the caller has made a Ready durable; before RawNode is built, by whoever replays a
-    WAL.
+    Written by RawNode.advance(), when the caller has made a Ready durable; at first by who replays the WAL.
     """
 
     __slots__ = ("_compacted_index", "_compacted_term", "_entries", "_snapshot", "conf_state", "hard_state")
@@ -48,10 +42,7 @@ class MemoryStorage:
         entries: Sequence[Entry] = (),
         snapshot: Snapshot | None = None,
     ) -> None:
-        """conf_state: as of the applied index that RawNode is started with.
-
-        Taken from the snapshot if there is none.
-        """
+        """conf_state: as of the applied index that RawNode is started with; by default the snapshot's."""
         self.hard_state = hard_state or HardState()
         self._snapshot = snapshot or Snapshot()
         self.conf_state = conf_state or self._snapshot.conf_state
@@ -70,10 +61,7 @@ class MemoryStorage:
         return self._compacted_index + len(self._entries)
 
     def term(self, index: int) -> int | None:
-        """Term of the entry at index, also of the one before the first.
-
-        None if it was compacted or is not there yet.
-        """
+        """Term of the entry at index, or of the one before the first; None if compacted or not there yet."""
         position = index - self._compacted_index - 1
         if position < 0:
             return self._compacted_term if position == -1 else None
@@ -86,10 +74,7 @@ class MemoryStorage:
         return within_bytes(self._entries[low - offset : high - offset], bytes_max)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Adds entries, and drops what was there from the first one's index on.
-
-        The same entries twice change nothing.
-        """
+        """Puts entries in place of all from the first one's index on. The same ones twice change nothing."""
         if not entries:
             return
         position = entries[0].index - self._compacted_index - 1
@@ -234,8 +219,7 @@ class Log:
         return any(entry.type != EntryType.NORMAL for entry in self.entries(low, max(low, self.committed + 1)))
 
     def index_committed_by_rule(self) -> int:
-        """The newest conf change that must be committed because the log holds another after it; else what is known
-        already.
+        """The newest conf change with another one after it, which makes it committed; else what is known already.
 
         A leader proposes a change only when the one before is applied, and tells its commit index along with it. A torn
         write can keep the entries of an append without that commit index; who campaigned then by the configuration of
@@ -278,10 +262,7 @@ class Log:
         return last_new
 
     def _first_difference(self, entries: Sequence[Entry]) -> int:
-        """Position of the first entry that is not in this log; their number if all are.
-
-        Equal terms mean equal entries.
-        """
+        """Position of the first entry that is not in this log, by its term; their number if all are."""
         for position, entry in enumerate(entries):
             if self.term(entry.index) != entry.term:
                 return position

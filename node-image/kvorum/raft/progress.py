@@ -21,8 +21,7 @@ class Progress:
     match:         highest index known to be durable there. next: index of the first entry to send next; match < next.
     active:        heard from since the last check of the quorum.
     is_waiting:    (PROBE) an append is out; the next one goes after an answer to it or to a heartbeat.
-    commit_sent:   highest commit index the member was told; an announcement may have been lost, heartbeats make up for
-    it.
+    commit_sent:   highest commit index that an append told; if that was lost, heartbeats make up for it.
     """
 
     __slots__ = (
@@ -105,10 +104,7 @@ class Progress:
         return True
 
     def refuse(self, index: int, hint: int) -> bool:
-        """The member refused an append after index; hint is where its log may agree.
-
-        False if the refusal is out of date.
-        """
+        """The member refused an append after index; its log may agree at hint. False if that is out of date."""
         if self.state is ProgressState.REPLICATE:
             if index <= self.match:
                 return False
@@ -121,10 +117,7 @@ class Progress:
         return True
 
     def free_one(self) -> None:
-        """The member answers heartbeats though it owes many acknowledgements.
-
-        Some were lost, let one more append go.
-        """
+        """It answers heartbeats, so what it owes may have been lost on the way: one more append may go."""
         self.is_waiting = False
         if len(self.inflight) >= self.inflight_max:
             self.inflight.popleft()

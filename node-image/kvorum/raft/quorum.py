@@ -21,10 +21,7 @@ def size(voters_count: int) -> int:
 
 
 def agreed_index(match_by_half: Iterable[list[int]]) -> int:
-    """The highest index that a majority of each half has stored.
-
-    Takes, for each half, the match index of each voter.
-    """
+    """The highest index that a majority of each half has stored, given the match index of each voter by half."""
     lowest = -1
     for matches in match_by_half:
         matches.sort()
@@ -36,10 +33,7 @@ def agreed_index(match_by_half: Iterable[list[int]]) -> int:
 
 
 def vote_outcome(halves: Iterable[Collection[int]], votes: Mapping[int, bool]) -> VoteOutcome:
-    """What the votes cast so far decide.
-
-    Votes of others than the halves' members (learners, removed ones) do not count.
-    """
+    """What the votes cast so far decide. Those of learners or strangers are there, and do not count."""
     outcome = VoteOutcome.WON
     for voters in halves:
         granted = refused = 0

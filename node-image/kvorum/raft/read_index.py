@@ -11,10 +11,7 @@ ROUNDS_MAX = 4096  # waiting at once; more are dropped and asked for again by wh
 
 
 class ReadRound:
-    """One request to read. request is the message that asked.
-
-    From this member's own server, or forwarded by a follower.
-    """
+    """One request to read: the message that asked, from this member's server or a follower, and the index then."""
 
     __slots__ = ("acknowledged", "index", "request")
 
@@ -63,10 +60,7 @@ class ReadRounds:
         return released
 
     def postpone(self, request: Message) -> bool:
-        """Keeps a request until the leader has committed in its own term and thus knows the commit index.
-
-        False if too many.
-        """
+        """Keeps a request until the leader has committed in its term and so knows the commit index; False if full."""
         if len(self._postponed) >= ROUNDS_MAX:
             return False
         self._postponed.append(request)
