@@ -436,7 +436,7 @@ class _HttpPort(_Port):
 
     def resume_writing(self) -> None:
         self._paused = False
-        # Not at once: a transport that is closed from within this call tells its end twice (CPython 3.11 to 3.14).
+        # Not at once: a transport that is closed from within this call tells its end twice (seen with CPython 3.11).
         asyncio.get_running_loop().call_soon(self._take_waiting)
 
     def eof_received(self) -> bool:

@@ -301,6 +301,7 @@ class Connection(Generic[R]):
         self._limits = limits
         self._decoder = Decoder(read_request, list_bytes_max=limits.header_list_bytes_max)
         self._out: list[bytes] = []
+        self._enough_at = 0  # send_window at which what waits goes on waiting until the next take()
         self._awake = True  # somebody is going to take() anyway
         self._pending = b""
         self._preface_due = True
@@ -680,6 +681,7 @@ class Connection(Generic[R]):
             self._awake = True
             self._send_blocked()
         self._awake = False
+        self._enough_at = self.send_window - SENT_AT_ONCE_BYTES
         data = b"".join(self._out)
         self._out.clear()
         return data
@@ -699,8 +701,7 @@ class Connection(Generic[R]):
         """One frame of each stream in turn, until a window or the transport stops it, or it is enough for once."""
         blocked = self._blocked
         writable: list[Stream] = []
-        enough = self.send_window - SENT_AT_ONCE_BYTES
-        while blocked and self.send_window > max(0, enough) and not self.paused:
+        while blocked and self.send_window > max(0, self._enough_at) and not self.paused:
             _, stream = blocked.popitem(last=False)
             room = min(stream.send_window, self.send_window, self.sent_frame_bytes_max)
             if room <= 0:

@@ -310,6 +310,16 @@ def test_a_large_reply_waits_for_the_client_and_then_ends() -> None:
     assert not server.connection.streams
 
 
+def test_a_reply_waits_for_the_transport() -> None:
+    server = Server()
+    call = server.open_call("/t.Toy/Unary", frames.data(1, message(b"a"), end=True))
+    server.connection.paused = True
+    call.reply(b"abc")
+    assert server.take() == {1: [HEAD]}
+    server.connection.resume()
+    assert server.take() == {1: [message(b"abc"), OK]}
+
+
 @pytest.mark.parametrize("size", [65_530, 65_531])
 def test_replies_at_the_edge_of_the_window_are_whole(size: int) -> None:
     """65535 bytes of window, 5 of them for the message's head."""

@@ -404,11 +404,13 @@ def test_a_closed_connection_whose_client_does_not_read_goes_away() -> None:
     toy = Toy(sweep_s=0.05)
     try:
         connection = toy.speak_http2()
-        connection.sendall(frames.settings((4, (1 << 31) - 1)) + frames.window_update(0, (1 << 31) - 1 - 65_535))
         path = [(n, b"/t.Toy/Many" if n == b":path" else v) for n, v in frames.REQUEST]
-        body = message_head(7) + b"%07d" % 9_000_000  # more than the kernel's buffers take
-        connection.sendall(frames.headers(1, path) + frames.data(1, body, end=True) + frames.window_update(0, 0))
-        until(lambda: toy.listener.connections_count == 1, "no connection")
+        body = message_head(5) + b"65000"
+        asked = b"".join(frames.headers(n, path) + frames.data(n, body, end=True) for n in range(1, 401, 2))
+        open_windows = frames.settings((4, 1 << 30), (5, 1 << 20)) + frames.window_update(0, 1 << 30)
+        # More answers than the kernel's buffers take, and a fault behind them.
+        connection.sendall(open_windows + asked + frames.window_update(0, 0))
+        until(lambda: toy.listener.sent_bytes > 9_000_000, "no answer")
         until(lambda: toy.listener.connections_count == 0, "it stays")
         connection.close()
     finally:

@@ -120,7 +120,7 @@ def test_all_integers_are_read_to_their_end() -> None:
         (b"\xff\xff\xff\xff\xff\xff\x01", "an integer that does not end in 32 bits"),
         (b"\xff\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", "an integer of zeros without end"),
         (b"\x40\x05abc", "a name that runs over the end"),
-        (b"\x40\x01a\x05abc", "a value that runs over the end"),
+        (b"\x40\x01a\x04abc", "a value that runs over the end"),
         (b"\x40\x01a", "no value"),
         (b"\x3f\xe2\x1f", "a table larger than allowed (4097)"),
         (b"\x82\x20", "a size update behind a header"),
@@ -146,6 +146,17 @@ def test_evicts_exactly_at_the_limit() -> None:
     assert ours.decode(b"\xbe\xbf") == [pairs[1], pairs[0]]
     ours.decode(b"\x40\x00\x00")  # the smallest entry, 32 bytes
     assert ours.decode(b"\xbf") == [pairs[1]]
+    with pytest.raises(HpackError):
+        ours.decode(b"\xc0")
+
+
+def test_evicts_no_more_than_it_must() -> None:
+    ours, encoder = decoder(), oracle.Encoder()
+    small, large = (b"", b""), (b"b", b"2" * (4064 - 33))  # 32 and 4064 bytes fill the table
+    ours.decode(encoder.encode([small, large], huffman=False))
+    ours.decode(b"\x40\x00\x00")  # makes room by the oldest alone
+    assert ours.decode(b"\xbe\xbf") == [small, large]
+    assert ours.decode(b"\x3f\xe1\x1f\xbf") == [large]  # a resize to exactly what is there
     with pytest.raises(HpackError):
         ours.decode(b"\xc0")
 

@@ -541,6 +541,22 @@ def test_what_waits_keeps_its_order_over_many_pieces() -> None:
     assert found == b"".join(pieces)
 
 
+def test_a_small_piece_behind_a_long_one_stays_behind_it() -> None:
+    """The long one leaves in several takes, though all windows are open."""
+    server = Server()
+    server.feed(frames.settings((4, 1 << 22)), frames.window_update(0, 1 << 22), OPEN)
+    stream = server.seen[1]
+    stream.send_headers(HEAD)
+    stream.send_data(bytes(2 * http2.SENT_AT_ONCE_BYTES))
+    stream.send_data(b"behind")
+    takes = []
+    while written := server.take():
+        takes.append(b"".join(frame.payload for frame in written if frame.kind == http2.DATA))
+    assert [len(take) for take in takes] == [http2.SENT_AT_ONCE_BYTES, http2.SENT_AT_ONCE_BYTES, 6]
+    assert takes[-1] == b"behind"
+    assert server.wakes == 1
+
+
 def test_a_paused_transport_holds_data_back_and_resuming_sends_it() -> None:
     server = Server(Echo)
     server.connection.paused = True
@@ -820,6 +836,15 @@ def test_pings_behind_answers_are_never_too_many() -> None:
         server.feed(frames.headers(2 * n + 1, end=True))
         assert server.feed(frames.ping()) != []
     assert not server.closing()
+
+
+def test_the_ping_behind_an_answer_is_free_and_three_more_are_too_many() -> None:
+    server = Server()
+    server.feed(OPEN, frames.headers(3, end=True))
+    assert ping_every(server, 1.0, 3)
+    server.seen[3].answer(b"")
+    assert ping_every(server, 1.0, 3)
+    assert not ping_every(server, 1.0, 1)
 
 
 def test_a_silent_client_is_asked_and_given_up() -> None:
