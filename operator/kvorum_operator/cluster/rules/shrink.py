@@ -25,12 +25,7 @@ def shrink(spec: Spec, seen: Observation) -> Step | Hold | None:
 
 
 def hand_over(entry: Entry, name: str, because: str, spec: Spec, seen: Observation) -> Step | Hold:
-    staying = [
-        voter
-        for voter in guard.successors(entry.id, seen)
-        if (other := seen.name_of(voter)) not in seen.addresses or seen.ordinal(other) < spec.replicas
-    ]
-    to = (staying or guard.successors(entry.id, seen))[0]
+    to = guard.successors(entry.id, seen)[0]  # who stays: the other surplus members went before the leader
     tried = seen.hand_overs.get(entry.id, HandOvers())
     wait_s = guard.HAND_OVER_WAIT_ELECTIONS * spec.settings.election_timeout.seconds
     if tried.tries_count and seen.now_s < tried.last_s + wait_s:

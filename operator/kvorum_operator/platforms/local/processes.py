@@ -178,7 +178,7 @@ def listeners(port: int) -> Iterator[str]:
     """Who listens on a TCP port of this machine, as far as that may be seen."""
     try:
         connections = psutil.net_connections("tcp")
-    except psutil.AccessDenied:
+    except (psutil.Error, OSError):  # /proc changes while it is read
         return
     for connection in connections:
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:

@@ -110,6 +110,7 @@ def drawing(hints: Hints, outcome: Outcome) -> RenderableType:
     below.extend(Text.assemble((f"{kind:<6} ", STYLES.get(kind, "yellow")), text) for kind, text in happenings(outcome))
     below.append(Text(ready_condition(status).message, style="green" if outcome.ready else "yellow"))
     if status.endpoints and serves(status):
+        below.append(Text(f"endpoints {','.join(status.endpoints)}", overflow="fold"))
         below.append(Text(hints.command.format(endpoints=",".join(status.endpoints)), style="dim", overflow="fold"))
     return Group(table, *below)
 

@@ -10,6 +10,7 @@
 A member is `leader`, `follower` (a voter), `learner`, `added` (a learner that never started), `unstarted` (a voter that
 never did) or `nobody` (in no member list). It runs, answers, has caught up and has its labelled volume, but for:
 down[=WHY] silent[=SINCE] leaderless behind=ENTRIES log=PERCENT no-volume stale-volume foreign-volume unlabelled
+labelled=NAME (with another member's id)
 failing=STARTS,RETRY-IN blocked=WHY since=AGO elsewhere (not one of ours) other-cluster.
 """
 
@@ -129,7 +130,16 @@ class Scene:
         role = next(iter(words))
         assert role in ("leader", "follower", "learner", "added", "unstarted", "nobody"), f"no such role: {role}"
         known = {"down", "silent", "leaderless", "behind", "log", "no-volume", "stale-volume", "foreign-volume"}
-        known |= {"unlabelled", "failing", "blocked", "since", "elsewhere", "other-cluster", "earlier-settings"}
+        known |= {
+            "unlabelled",
+            "labelled",
+            "failing",
+            "blocked",
+            "since",
+            "elsewhere",
+            "other-cluster",
+            "earlier-settings",
+        }
         assert not (strange := set(words) - known - {role}), f"no such words: {strange}"
         started = role not in ("added", "unstarted")
         if role != "nobody":
@@ -183,7 +193,7 @@ class Scene:
         elif "unlabelled" in words:
             self.volumes[name] = Volume(name)
         else:
-            member_id = id_of(name) + (0x800 if "stale-volume" in words else 0)
+            member_id = id_of(words.get("labelled", name)) + (0x800 if "stale-volume" in words else 0)
             self.volumes[name] = Volume(name, True, CLUSTER_ID, member_id)
 
 

@@ -114,6 +114,7 @@ OBJECTED = [
     ("I8", "replicas=1", "kv-0 leader\nkv-1 follower no-volume", discard("kv-1", None)),
     ("I8", "replicas=1", "kv-0 leader\nkv-1 follower stale-volume", discard("kv-1", 0x800 + id_of("kv-1"))),
     ("I8", "replicas=1", "kv-0 leader\nkv-1 nobody", discard("kv-1", 0x777)),
+    ("I8", "replicas=1", "kv-0 leader\nkv-1 nobody labelled=kv-0", discard("kv-1", id_of("kv-0"))),
     ("I8", "replicas=3", THREE, remove("kv-2")),
     ("I8", "replicas=3", "kv-0 leader\nkv-1 follower silent=9m\nkv-2 follower", remove("kv-1")),
     ("I8", "replicas=3", "kv-0 leader\nkv-1 learner", remove("kv-1")),
@@ -154,6 +155,21 @@ PERMITTED = [
 def test_wish_that_keeps_every_invariant_is_permitted(head: str, members: str, wish: Step) -> None:
     spec, seen = read_situation(f"plan {head}\n{members}")
     assert guard.objection(wish, spec, seen) is None
+
+
+def test_unknown_member_list_is_not_told_as_an_empty_one() -> None:
+    spec, seen = read_situation("plan replicas=5 list=unknown\nkv-0 leader")
+    objection = guard.objection(add("kv-1"), spec, seen)
+    assert objection is not None
+    assert objection.because == "I1: no quorum confirms the member list"
+
+
+def test_leftover_of_ours_goes_by_itself_and_a_volume_of_somebody_elses_needs_a_person() -> None:
+    for volume, reason in (("", Reason.CHANGE_PENDING), ("foreign-volume", Reason.FOREIGN_VOLUME)):
+        spec, seen = read_situation(f"plan replicas=3\nkv-0 leader\nkv-1 nobody down {volume}")
+        objection = guard.objection(add("kv-1"), spec, seen)
+        assert objection is not None
+        assert objection.reason is reason
 
 
 def test_wish_to_do_nothing_is_always_permitted() -> None:

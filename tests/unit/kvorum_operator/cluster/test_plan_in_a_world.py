@@ -40,6 +40,7 @@ from kvorum_operator.objects.member_file import FileState, file_state
 
 SEEDS = range(300)
 SEEDS_COUNTED = range(40)
+SEEDS_WIPED = range(1_000, 1_100)
 PASSES = 150
 PASSES_TO_SETTLE = 150
 CLUSTER_ID = 0xC1
@@ -68,6 +69,8 @@ class Disk:
 class World:
     random: random.Random
     replicas: int = 3
+    wipes: bool = False  # whether data gets lost
+    wiped_count: int = 0
     now_s: float = 1_000_000.0
     members: dict[int, Member] = field(default_factory=dict)
     running: dict[str, float] = field(default_factory=dict)  # when each node started
@@ -140,6 +143,7 @@ class World:
             if self.files[name] is FileState.SEALED or member is None:
                 self.stop(name)
                 return
+            assert not member.started, f"I7: {name} came back without its votes"
             disk.member = member.id
         self.booted.add(name)
 
@@ -173,6 +177,17 @@ class World:
             self.latch = None  # the status was lost; volumes still name the cluster
         elif roll < 0.53:
             self.now_s += 400.0
+        elif roll < 0.58 and self.wipes:
+            self.wipe()
+
+    def wipe(self) -> None:
+        """A member's data goes, and its node with it; the volume and its labels stay."""
+        able = sorted(name for name, disk in self.disks.items() if disk.member is not None and disk.member_label)
+        if able:
+            name = self.random.choice(able)
+            self.stop(name)
+            self.disks[name].member = None
+            self.wiped_count += 1
 
     # What the operator sees, and does.
 
@@ -387,6 +402,21 @@ def test_cluster_keeps_its_invariants_under_faults_and_then_becomes_what_is_want
     assert set(world.disks) == set(NAMES[: world.replicas]), "leftovers"
 
 
+def run_wiped_world(seed: int) -> World:
+    """Faults that lose data among them. Such a cluster may never become what is wanted."""
+    world = World(random.Random(seed), wipes=True)
+    for _ in range(PASSES):
+        world.tick()
+        world.fault()
+        world.run_pass()
+    return world
+
+
+@pytest.mark.parametrize("seed", SEEDS_WIPED)
+def test_voter_that_lost_its_data_never_comes_back_without_its_votes(seed: int) -> None:
+    run_wiped_world(seed)
+
+
 def test_faults_reach_every_kind_of_step() -> None:
     """So that the silence of the other seeds means something."""
     taken: Counter[str] = Counter()
@@ -404,3 +434,4 @@ def test_faults_reach_every_kind_of_step() -> None:
         "HandOver": 20,
     }
     assert {kind: taken[kind] for kind in minima if taken[kind] < minima[kind]} == {}
+    assert sum(run_wiped_world(seed).wiped_count for seed in SEEDS_WIPED[:20]) >= 40
