@@ -108,9 +108,7 @@ def announce_commit(raft: "RawNode") -> None:
 
 
 def on_append_reply(raft: "RawNode", message: Message) -> None:
-    progress = raft.tracked.get(message.sender)
-    if progress is None:
-        return
+    progress = raft.tracked[message.sender]  # step lets no answer of a stranger through
     progress.active = True
     if message.reject:
         on_refusal(raft, message, progress)
@@ -190,9 +188,7 @@ def broadcast_heartbeat(raft: "RawNode", context: bytes) -> None:
 
 
 def on_heartbeat_reply(raft: "RawNode", message: Message) -> None:
-    progress = raft.tracked.get(message.sender)
-    if progress is None:
-        return
+    progress = raft.tracked[message.sender]  # step lets no answer of a stranger through
     progress.active = True
     progress.free_one()
     if progress.match < raft.log.last_index:

@@ -339,4 +339,4 @@ class Log:
 
     def snapshot_to_send(self) -> Snapshot | None:
         """For a follower whose next entry was compacted. None: not now."""
-        return self.snapshot or self._storage.snapshot()
+        return self._storage.snapshot()
