@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,18 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     for process in psutil.process_iter(["cmdline"]):
         if any(str(tmp_path) in argument for argument in process.info["cmdline"] or ()):
+            process.kill()
+
+
+@contextmanager
+def running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, up once it has said so, and gone in the end whatever happened."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
             process.kill()
 
 
@@ -75,28 +88,19 @@ def test_another_process_with_the_same_pid_is_no_member(folder: Path) -> None:
 
 def test_member_whose_start_was_not_noted_down_is_found_by_its_command_line(folder: Path) -> None:
     """The operator was killed between the start and the note."""
-    started = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL)
     processes = Processes(folder)
     (folder / "m-0").mkdir()
-    wait_until(lambda: processes.look("m-0", NOW_S)[1] is not None, 20, "it is found")
-    run, process = processes.look("m-0", NOW_S)
-    assert process is not None
-    assert process.pid == started.pid
-    assert processes.read("m-0") == run, "and noted down"
-    started.kill()
-    started.wait()
+    with running(command(folder)) as started:
+        run, process = processes.look("m-0", NOW_S)
+        assert process is not None
+        assert process.pid == started.pid
+        assert processes.read("m-0") == run, "and noted down"
 
 
 def test_editor_that_shows_the_file_is_no_member(folder: Path) -> None:
     (folder / "m-0").mkdir()
-    editor = subprocess.Popen(
-        [sys.executable, "-c", MEMBER, str(folder / "m-0" / "config.yaml")], stdout=subprocess.PIPE
-    )
-    with editor:
-        assert editor.stdout is not None
-        editor.stdout.readline()
+    with running([sys.executable, "-c", MEMBER, str(folder / "m-0" / "config.yaml")]):
         assert Processes(folder).look("m-0", NOW_S)[1] is None
-        editor.kill()
 
 
 def test_end_is_told_by_its_signal_or_by_what_was_said_last(folder: Path) -> None:
@@ -140,16 +144,12 @@ def started_s(processes: Processes) -> float:
 def test_zombie_has_ended(folder: Path) -> None:
     """Its parent, an operator that runs on without looking, has not waited for it yet."""
     (folder / "m-0").mkdir()
-    child = subprocess.Popen(command(folder), stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    child.stdout.readline()
     processes = Processes(folder)
-    assert processes.look("m-0", NOW_S)[1] is not None
-    child.kill()
-    wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, 20, "it is a zombie")
-    assert processes.look("m-0", NOW_S)[1] is None
-    child.wait()
-    child.stdout.close()
+    with running(command(folder)) as child:
+        assert processes.look("m-0", NOW_S)[1] is not None
+        os.kill(child.pid, signal.SIGKILL)
+        wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, 20, "it is a zombie")
+        assert processes.look("m-0", NOW_S)[1] is None
 
 
 def test_stopped_member_is_no_failure(folder: Path) -> None:
@@ -189,12 +189,9 @@ def test_who_listens_on_a_port_is_named(folder: Path) -> None:
     port = free_port()
     listens = f"s = socket.create_server(('127.0.0.1', {port}))"
     program = f"import socket, signal\n{listens}\nprint('ready', flush=True)\nsignal.pause()"
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as server:
-        assert server.stdout is not None
-        server.stdout.readline()
+    with running([sys.executable, "-c", program]) as server:
         (found,) = listeners(port)
         assert found.endswith(f"(pid {server.pid})")
-        server.send_signal(signal.SIGKILL)
 
 
 def test_damaged_note_is_as_good_as_none(folder: Path) -> None:
