@@ -144,6 +144,12 @@ def test_a_second_message_means_nothing() -> None:
     assert len(server.calls) == 1
 
 
+def test_half_a_second_message_is_not_kept() -> None:
+    server = Server()
+    server.open_call("/t.Toy/Unary", frames.data(1, message(b"a") + message(b"second")[:8])).reply(b"b")
+    assert server.connection.held_bytes == 0
+
+
 def test_an_empty_message_is_a_message() -> None:
     assert Server().open_call("/t.Toy/Unary", frames.data(1, message(b""), end=True)).body == b""
 
@@ -419,6 +425,13 @@ def test_finishing_tells_the_client_to_stop_and_nothing_is_heard_of_it_any_more(
     server.feed(frames.data(1, message(b"late"), end=True), frames.reset(1))
     server.connection.lost()
     assert log.events == ["opened"]
+
+
+def test_a_status_needs_no_message() -> None:
+    server, log = stream_server()
+    log.call.push(b"x")
+    log.call.finish(Code.CANCELLED)
+    assert server.take() == {1: [HEAD, message(b"x"), "grpc-status=1 grpc-message= .", "RST 0"]}
 
 
 def test_messages_behind_the_handlers_finish_are_not_delivered() -> None:

@@ -35,7 +35,7 @@ class Toy:
         self.faults: list[str] = []  # what reached the loop's exception handler
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(lambda loop, context: self.faults.append(repr(context.get("exception"))))
-        self.thread = threading.Thread(target=self.loop.run_forever, name="toy listener")
+        self.thread = threading.Thread(target=self.loop.run_forever, name="toy listener", daemon=True)
         self.thread.start()
         limits = limits or http2.Limits()
         try:
@@ -379,7 +379,7 @@ def test_a_client_that_does_not_read_is_not_read_either_and_gets_all_in_the_end(
             # Something for the server to read, so that not reading shows: this client's own window of 1 MiB.
             connection.sendall(frames.frame(0x77, 0, 0, bytes(16_000)) if n % 4 == 0 else b"")
 
-    asking = threading.Thread(target=ask)
+    asking = threading.Thread(target=ask, daemon=True)
     asking.start()
 
     def transports() -> list[asyncio.Transport]:
@@ -519,6 +519,13 @@ def test_the_preface_may_come_byte_by_byte(toy: Toy) -> None:
         assert piece, "closed"
         found += piece
     connection.close()
+
+
+def test_a_request_of_http_1_may_begin_like_the_preface(toy: Toy) -> None:
+    connection = toy.connect()
+    for byte in b"PRI * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n":
+        connection.sendall(bytes([byte]))
+    assert b"PRI *" in read_all(connection)
 
 
 GARBAGE = [
