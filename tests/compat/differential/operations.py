@@ -133,7 +133,8 @@ class Generator:
             "Defragment": lambda: Operation("Defragment", rpc.DefragmentRequest()),
             "MoveLeader": self.move_leader,
             "Health": lambda: Operation("Health", rpc.HealthCheckRequest(service=self.random.choice(["", "", "kv"]))),
-            "Watch": lambda: Operation("Watch", self.watch_request()),
+            # Made when it is sent (watch_request): the history that can be watched moves on.
+            "Watch": lambda: Operation("Watch", None),
         }
         return make[name]()
 
@@ -415,9 +416,13 @@ class Generator:
 
     def watch_request(self) -> rpc.WatchCreateRequest:
         key = self.key()
-        start = self.past_revision()
-        if self.maybe(0.7):
+        pick = self.random.random()
+        if pick < 0.5:
             start = self.random.randint(self.compacted + 1, self.revision + 1) if self.revision > self.compacted else 0
+        elif pick < 0.75:
+            start = self.compacted  # the first that can be watched: what stood there may be gone, what follows not
+        else:
+            start = self.past_revision()
         return rpc.WatchCreateRequest(
             key=key,
             range_end=self.range_end(key) if self.maybe(0.8) else b"\0",

@@ -63,7 +63,7 @@ class Run:
         self.seed = seed
         self.report = Report()
         self.differences: list[str] = []
-        self.watches: list[rpc.WatchCreateRequest] = []
+        self.watches = 0  # to be sent together
 
     async def go(self) -> Report:
         live = [WatchStream(side, LIVE) for side in self.sides]
@@ -72,7 +72,7 @@ class Run:
         checked = 0
         while (operation := self.generator.next()) is not None:
             if operation.name == "Watch":
-                self.watches.append(operation.request)
+                self.watches += 1
                 continue
             if operation.only_reads:
                 reads.append(operation)
@@ -82,7 +82,7 @@ class Run:
                 continue
             await self.compare(reads)
             reads = []
-            if len(self.watches) >= WATCHES_TOGETHER:
+            if self.watches >= WATCHES_TOGETHER:
                 await self.compare_watches()
             await self.compare([operation])
             if self.report.calls.total() - checked >= CHECK_EVERY and not self.generator.pending:
@@ -136,8 +136,9 @@ class Run:
 
     async def compare_watches(self) -> None:
         """The watches gathered, each from its start to now, while nothing is written."""
-        requests = [*self.watches, NOW]  # without a watch that stays, etcd reports no progress
-        self.watches = []
+        # Without a watch that stays, etcd reports no progress.
+        requests = [*(self.generator.watch_request() for _ in range(self.watches)), NOW]
+        self.watches = 0
         streams = [WatchStream(side, requests) for side in self.sides]
         for stream in streams:
             await stream.create()
