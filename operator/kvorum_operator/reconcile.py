@@ -78,7 +78,15 @@ class Outcome:
 
     @property
     def ready(self) -> bool:
-        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
+        return self._is_true("Ready")
+
+    @property
+    def moving(self) -> bool:
+        """Something is under way, so that a look may soon see something new."""
+        return self._is_true("Reconciling")
+
+    def _is_true(self, kind: str) -> bool:
+        return any(one.type == kind and one.status == "True" for one in self.status.conditions)
 
 
 @dataclass(slots=True)

@@ -33,8 +33,8 @@ class Machine:
         settings = settings_mark(cluster.spec.settings)
         volumes = self._state.read_volumes(self._identity)
         nodes = {}
-        for name in self._state.member_names(self._identity.name) | volumes.keys():
-            run, process = self.processes.look(name, now_s)
+        names = self._state.member_names(self._identity.name) | volumes.keys()
+        for name, (run, process) in self.processes.look(names, now_s).items():
             member_log.rotate(self._state.member(name) / "log")
             if run is not None:
                 nodes[name] = Node(

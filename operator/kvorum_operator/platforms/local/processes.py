@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -53,10 +53,15 @@ class Processes:
         self._folder = folder
         self._children: dict[int, subprocess.Popen[bytes]] = {}  # ours to wait for, else they stay as zombies
 
-    def look(self, name: str, now_s: float) -> tuple[Run | None, psutil.Process | None]:
-        """The member's last run, and its process if it is alive. Notes down how it ended, once."""
-        run = self.read(name)
-        process = self.find(name, run)
+    def look(self, names: Iterable[str], now_s: float) -> dict[str, tuple[Run | None, psutil.Process | None]]:
+        """Each member's last run, and its process if it is alive. Notes down how it ended, once."""
+        runs = {name: self.read(name) for name in names}
+        alive = self.find(runs)
+        return {name: self._seen(name, run, alive.get(name), now_s) for name, run in runs.items()}
+
+    def _seen(
+        self, name: str, run: Run | None, process: psutil.Process | None, now_s: float
+    ) -> tuple[Run | None, psutil.Process | None]:
         if process is not None:
             if run is None or run.pid != process.pid or run.ended_s is not None:
                 run = Run(process.pid, process.create_time(), failures_count=run.failures_count if run else 0)
@@ -76,21 +81,25 @@ class Processes:
     def write(self, name: str, run: Run) -> None:
         replace_durably(self._folder / name / "process.json", json.dumps(asdict(run)) + "\n")
 
-    def find(self, name: str, run: Run | None) -> psutil.Process | None:
-        config_file = str(self._folder / name / "config.yaml")
-        if run is not None and run.ended_s is None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(run.pid)
-                if abs(process.create_time() - run.started_s) < START_TOLERANCE_S and self.is_alive(process):
-                    return process
-            if run.pid in self._children:
-                return None  # it ended under our eyes, so no other operator started another
-        for process in psutil.process_iter(["cmdline"]):
-            # Both arguments: an editor that shows the file is no member.
-            command = process.info["cmdline"] or []
-            if ("--config-file", config_file) in pairwise(command) and self.is_alive(process):
-                return process
-        return None
+    def running(self, names: Iterable[str]) -> dict[str, psutil.Process]:
+        """The processes of those that are alive. Notes nothing down."""
+        return self.find({name: self.read(name) for name in names})
+
+    def find(self, runs: Mapping[str, Run | None]) -> dict[str, psutil.Process]:
+        found = {}
+        for name, run in runs.items():
+            if run is not None and run.ended_s is None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(run.pid)
+                    if abs(process.create_time() - run.started_s) < START_TOLERANCE_S and self.is_alive(process):
+                        found[name] = process
+        if strays := {str(self._folder / name / "config.yaml"): name for name in runs.keys() - found.keys()}:
+            for process in psutil.process_iter(["cmdline"]):
+                for option, file in pairwise(process.info["cmdline"] or ()):
+                    # Both arguments: an editor that shows the file is no member.
+                    if option == "--config-file" and file in strays and self.is_alive(process):
+                        found[strays[file]] = process
+        return found
 
     def is_alive(self, process: psutil.Process) -> bool:
         """Not ended; a zombie has ended, and only its parent has not looked."""
@@ -141,7 +150,7 @@ class Processes:
 
     async def stop(self, names: Sequence[str]) -> None:
         """SIGTERM to all, SIGKILL to those that have not ended after STOP_S. Returns when all have."""
-        running = {name: process for name in names if (process := self.find(name, self.read(name))) is not None}
+        running = self.running(names)
         for process in running.values():
             send(process, signal.SIGTERM)
         until = time.monotonic() + STOP_S

@@ -183,7 +183,7 @@ class Operator:
             if self.options.once and not self.options.wait_ready and not outcome.acted:
                 return EXIT_OK
             if not outcome.acted:
-                await self.wait(signals, SETTLED_S if outcome.decision is None else MOVING_S)
+                await self.wait(signals, MOVING_S if outcome.moving else SETTLED_S)
         if signals.stop_count:
             await self.stop(signals)
         else:

@@ -181,7 +181,7 @@ def list_clusters(folder: Path) -> None:
 def row_of(state: StateDirectory, identity: Identity) -> tuple[str, ...]:
     machine = Machine(state, identity, None)
     names = state.member_names(identity.name)
-    running = sum(machine.processes.find(name, machine.processes.read(name)) is not None for name in names)
+    running = len(machine.processes.running(names))
     resource = state.read_resource()
     conditions = resource.status.conditions if resource is not None and resource.status is not None else ()
     # Without an operator nobody has looked since: what was true then is not said of now.
@@ -225,11 +225,8 @@ async def logs(state: StateDirectory, identity: Identity, member: str | None, li
 def client_of(state: StateDirectory, identity: Identity) -> Client:
     """Of all members that run. Raises Refused when none does."""
     machine = Machine(state, identity, None)
-    urls = [
-        address.client_url
-        for name, address in addresses(identity).items()
-        if machine.processes.find(name, machine.processes.read(name)) is not None
-    ]
+    found = addresses(identity)
+    urls = [found[name].client_url for name in machine.processes.running(found)]
     if not urls:
         raise Refused(f"no member of {identity.name} runs\n  Start it with: kvorum-operator local -f FILE")
     return Client(urls, timeout_s=CALL_TIMEOUT_S)

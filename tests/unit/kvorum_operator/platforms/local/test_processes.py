@@ -52,13 +52,17 @@ def command(folder: Path, program: str = MEMBER, name: str = "m-0") -> list[str]
     return [sys.executable, "-c", program, "--config-file", str(folder / name / "config.yaml")]
 
 
+def look(processes: Processes, name: str, now_s: float) -> tuple[Run | None, psutil.Process | None]:
+    return processes.look([name], now_s)[name]
+
+
 def wait_ready(folder: Path, name: str = "m-0") -> None:
     log = folder / name / "log"
     wait_until(lambda: log.exists() and "ready" in log.read_text(), 20, "the member is up")
 
 
 def wait_ended(processes: Processes, name: str = "m-0") -> Run:
-    wait_until(lambda: processes.look(name, NOW_S)[1] is None, 20, "the member has ended")
+    wait_until(lambda: look(processes, name, NOW_S)[1] is None, 20, "the member has ended")
     run = processes.read(name)
     assert run is not None
     return run
@@ -68,7 +72,7 @@ def test_started_member_is_found_by_the_next_operator(folder: Path) -> None:
     processes = Processes(folder)
     processes.start("m-0", command(folder), "mark")
     wait_ready(folder)
-    run, process = Processes(folder).look("m-0", NOW_S)
+    run, process = look(Processes(folder), "m-0", NOW_S)
     assert run is not None
     assert process is not None
     assert (run.pid, run.settings) == (process.pid, "mark")
@@ -81,9 +85,9 @@ def test_another_process_with_the_same_pid_is_no_member(folder: Path) -> None:
     processes = Processes(folder)
     own = psutil.Process()
     processes.write("m-0", Run(own.pid, own.create_time() - 10.0))
-    assert processes.look("m-0", NOW_S)[1] is None
+    assert look(processes, "m-0", NOW_S)[1] is None
     processes.write("m-1", Run(own.pid, own.create_time() + 0.5))
-    assert processes.look("m-1", NOW_S)[1] is not None, "the start time moves a little with the clock"
+    assert look(processes, "m-1", NOW_S)[1] is not None, "the start time moves a little with the clock"
 
 
 def test_member_whose_start_was_not_noted_down_is_found_by_its_command_line(folder: Path) -> None:
@@ -91,7 +95,7 @@ def test_member_whose_start_was_not_noted_down_is_found_by_its_command_line(fold
     processes = Processes(folder)
     (folder / "m-0").mkdir()
     with running(command(folder)) as started:
-        run, process = processes.look("m-0", NOW_S)
+        run, process = look(processes, "m-0", NOW_S)
         assert process is not None
         assert process.pid == started.pid
         assert processes.read("m-0") == run, "and noted down"
@@ -100,14 +104,14 @@ def test_member_whose_start_was_not_noted_down_is_found_by_its_command_line(fold
 def test_editor_that_shows_the_file_is_no_member(folder: Path) -> None:
     (folder / "m-0").mkdir()
     with running([sys.executable, "-c", MEMBER, str(folder / "m-0" / "config.yaml")]):
-        assert Processes(folder).look("m-0", NOW_S)[1] is None
+        assert look(Processes(folder), "m-0", NOW_S)[1] is None
 
 
 def test_end_is_told_by_its_signal_or_by_what_was_said_last(folder: Path) -> None:
     processes = Processes(folder)
     processes.start("m-0", command(folder), "")
     wait_ready(folder)
-    run, process = processes.look("m-0", NOW_S)
+    run, process = look(processes, "m-0", NOW_S)
     assert run is not None
     assert process is not None
     process.kill()
@@ -121,7 +125,7 @@ def test_failures_in_a_row_make_the_wait_longer_and_a_long_run_ends_the_row(fold
     waits = []
     for count in range(1, 6):
         processes.start("m-0", command(folder, FAILING), "")
-        wait_until(lambda: processes.look("m-0", started_s(processes) + 1)[1] is None, 20, "it has ended")
+        wait_until(lambda: look(processes, "m-0", started_s(processes) + 1)[1] is None, 20, "it has ended")
         run = processes.read("m-0")
         assert run is not None
         assert run.failures_count == count
@@ -129,7 +133,7 @@ def test_failures_in_a_row_make_the_wait_longer_and_a_long_run_ends_the_row(fold
         waits.append(run.retry_at_s - run.ended_s)
     assert waits == [0.0, 1.0, 2.0, 4.0, 8.0]
     processes.start("m-0", command(folder, FAILING), "")
-    wait_until(lambda: processes.look("m-0", started_s(processes) + 31)[1] is None, 20, "it has ended")
+    wait_until(lambda: look(processes, "m-0", started_s(processes) + 31)[1] is None, 20, "it has ended")
     run = processes.read("m-0")
     assert run is not None
     assert run.failures_count == 1
@@ -146,10 +150,10 @@ def test_zombie_has_ended(folder: Path) -> None:
     (folder / "m-0").mkdir()
     processes = Processes(folder)
     with running(command(folder)) as child:
-        assert processes.look("m-0", NOW_S)[1] is not None
+        assert look(processes, "m-0", NOW_S)[1] is not None
         os.kill(child.pid, signal.SIGKILL)
         wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, 20, "it is a zombie")
-        assert processes.look("m-0", NOW_S)[1] is None
+        assert look(processes, "m-0", NOW_S)[1] is None
 
 
 def test_stopped_member_is_no_failure(folder: Path) -> None:
@@ -159,7 +163,7 @@ def test_stopped_member_is_no_failure(folder: Path) -> None:
         wait_ready(folder, name)
     asyncio.run(processes.stop(["m-0", "m-1", "m-2"]))
     for name in ("m-0", "m-1"):
-        run, process = processes.look(name, NOW_S)
+        run, process = look(processes, name, NOW_S)
         assert process is None
         assert run is not None
         assert (run.ended, run.failures_count) == ("was stopped", 0)
@@ -171,7 +175,7 @@ def test_member_that_ignores_the_signal_is_killed(folder: Path, monkeypatch: pyt
     processes.start("m-0", command(folder, STUBBORN), "")
     wait_ready(folder)
     asyncio.run(processes.stop(["m-0"]))
-    assert processes.look("m-0", NOW_S)[1] is None
+    assert look(processes, "m-0", NOW_S)[1] is None
 
 
 def test_environment_of_a_member_has_no_settings_of_etcd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +183,7 @@ def test_environment_of_a_member_has_no_settings_of_etcd(folder: Path, monkeypat
     processes = Processes(folder)
     processes.start("m-0", command(folder), "")
     wait_ready(folder)
-    _, process = processes.look("m-0", NOW_S)
+    _, process = look(processes, "m-0", NOW_S)
     assert process is not None
     assert "ETCD_NAME" not in process.environ()
     asyncio.run(processes.stop(["m-0"]))
@@ -199,7 +203,7 @@ def test_damaged_note_is_as_good_as_none(folder: Path) -> None:
     (folder / "m-0").mkdir()
     for text in ("", "[]", '{"pid": 1}', '{"pid": 1, "started_s": 2, "strange": 3}'):
         (folder / "m-0" / "process.json").write_text(text)
-        assert processes.look("m-0", NOW_S) == (None, None)
+        assert look(processes, "m-0", NOW_S) == (None, None)
 
 
 def test_run_is_read_as_written(folder: Path) -> None:
