@@ -62,14 +62,11 @@ class Oracle:
             raise Violation(f"member {member.id} went back to term {hard_state.term} from {self._terms[member.id]}")
         self._terms[member.id] = hard_state.term
         term, index = self._promised.get(member.id, (0, 0))
-        if term == hard_state.term and member.disk.last_index < index:
+        if term == hard_state.term and term >= member.disk.last_term and member.disk.last_index < index:
+            # (A torn write may have kept entries of a later leader, but not yet its term.)
             raise Violation(f"member {member.id} acknowledged {index}, its disk ends at {member.disk.last_index}")
         if hard_state.vote != NONE:
-            before = self._votes.setdefault(hard_state.term, {}).setdefault(member.id, hard_state.vote)
-            if before != hard_state.vote:
-                raise Violation(
-                    f"member {member.id} voted for {before} and {hard_state.vote} in term {hard_state.term}"
-                )
+            self._voted(member, hard_state.term, hard_state.vote)
 
     def sent_after_append(self, member: "Member", messages: Sequence[Message]) -> None:
         """What a member promises to others must be on its disk, and stay there as long as the term is the same.
@@ -78,12 +75,27 @@ class Oracle:
         was elected by somebody who had seen them.
         """
         for message in messages:
+            if message.type is MessageType.VOTE_REPLY and not message.reject:
+                self._vote_sent(member, message)
             is_current = message.term == member.disk.hard_state.term
             if message.type is MessageType.APPEND_REPLY and not message.reject and is_current:
                 if message.index > member.disk.last_index:
                     raise Violation(f"member {member.id} acknowledges {message.index}, which is not on its disk")
                 promised = (message.term, message.index)
                 self._promised[member.id] = max(promised, self._promised.get(member.id, promised))
+
+    def _vote_sent(self, member: "Member", message: Message) -> None:
+        """A vote that is told must not be forgotten: it, or a later term, is on the disk."""
+        hard_state = member.disk.hard_state
+        if (hard_state.term, hard_state.vote) != (message.term, message.to) and hard_state.term <= message.term:
+            raise Violation(f"member {member.id} votes for {message.to} in {message.term}, its disk has {hard_state}")
+        self._voted(member, message.term, message.to)
+
+    def _voted(self, member: "Member", term: int, whom: int) -> None:
+        """Nobody votes for two in one term."""
+        before = self._votes.setdefault(term, {}).setdefault(member.id, whom)
+        if before != whom:
+            raise Violation(f"member {member.id} voted for {before} and {whom} in term {term}")
 
     def applied(self, member: "Member", entry: Entry) -> None:
         """State machine safety: all apply the same entries in the same order, and only committed ones."""

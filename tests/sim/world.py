@@ -516,7 +516,7 @@ class World:
             client_every=0.0,
         )
         self._cut.clear()
-        for member in self.members.values():
+        for member in list(self.members.values()):  # who restarts may apply that others were added
             member.paused_until = 0.0
             self._restart(member)
         end, next_probe = self.now + HEALING_TICKS_MAX, self.now
