@@ -72,7 +72,7 @@ BUGS = (
     Bug(
         "entry of an old term committed by counting",
         "leader.py",
-        ((" or raft.log.term(index) != raft.term:", ":"),),
+        (("if raft.log.term(index) != raft.term or not", "if not"),),
     ),
     Bug(
         "read without a quorum round",

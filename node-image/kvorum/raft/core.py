@@ -203,10 +203,6 @@ class RawNode:
         return self.role is Role.PRE_CANDIDATE
 
     @property
-    def is_learner(self) -> bool:
-        return self.id in self.config.learners
-
-    @property
     def may_campaign(self) -> bool:
         """Whether this member is a voter, as far as it knows, and has a log to win with."""
         return self.id in self.config.all_voters and self.log.snapshot is None

@@ -60,7 +60,7 @@ def append(raft: "RawNode", entries: list[Entry]) -> None:
 def broadcast_append(raft: "RawNode") -> None:
     """Sends each other member what it lacks, as far as flow control allows; tells the commit index on the way."""
     for member, progress in raft.tracked.items():
-        if member != raft.id and send_append(raft, member, progress):
+        if member != raft.id:
             send_remaining(raft, member, progress)
 
 
@@ -122,8 +122,9 @@ def on_append_reply(raft: "RawNode", message: Message) -> None:
         progress.state is ProgressState.SNAPSHOT and progress.match + 1 >= raft.log.first_index
     ):
         progress.become_replicate()
-    if not commit_agreed(raft) and progress.commit_sent < raft.log.committed:
-        raft.commit_unannounced = True  # it could not be told before, as it was paused
+    commit_agreed(raft)
+    if progress.commit_sent < raft.log.committed:
+        raft.commit_unannounced = True  # also of what was committed while it was paused
     send_remaining(raft, message.sender, progress)
     if message.sender == raft.leader_transferee and progress.match == raft.log.last_index:
         raft.send(Message(MessageType.TIMEOUT_NOW, to=message.sender))
@@ -150,9 +151,8 @@ def commit_agreed(raft: "RawNode") -> bool:
     """
     tracked = raft.tracked
     index = quorum.agreed_index([tracked[voter].match for voter in half] for half in raft.config.halves)
-    if index <= raft.log.committed or raft.log.term(index) != raft.term:
+    if raft.log.term(index) != raft.term or not raft.log.commit(index):
         return False
-    raft.log.commit(index)
     raft.commit_unannounced = True
     for request in raft.reads.take_postponed():
         begin_read(raft, request)
@@ -194,8 +194,7 @@ def on_heartbeat_reply(raft: "RawNode", message: Message) -> None:
     if progress.match < raft.log.last_index:
         send_append(raft, message.sender, progress)  # without entries it still shows whether the last ones were lost
     if message.context:
-        acknowledged = raft.reads.acknowledge(message.context, message.sender)
-        if acknowledged and quorum.is_reached(raft.config.halves, acknowledged):
+        if quorum.is_reached(raft.config.halves, raft.reads.acknowledge(message.context, message.sender)):
             release_reads(raft, message.context)
 
 

@@ -134,9 +134,18 @@ def test_commit_is_announced_once_a_ready_however_many_acknowledge() -> None:
     pump(node)
     for other in (2, 3, 4, 5):
         acknowledge(node, other)
-    assert [message.to for message in appends(node.ready())] == [2, 3, 4, 5]
+    assert sorted(message.to for message in appends(node.ready())) == [2, 3, 4, 5]
     node.advance()
     pump(node)
+
+
+def test_acknowledgement_of_what_is_committed_and_told_leaves_nothing_to_do() -> None:
+    node = leader()
+    node.propose([b"a"])
+    pump(node)
+    acknowledge(node, 2)
+    pump(node)
+    acknowledge(node, 3)
     assert not node.has_ready()
 
 
@@ -202,6 +211,24 @@ def test_impossible_change_is_told_to_the_caller() -> None:
     node.ready()
     with pytest.raises(ImpossibleChange):
         node.apply_conf_change(ConfChange(ConfChangeType.REMOVE_NODE, 1))
+
+
+def test_configuration_is_told_when_a_change_is_applied() -> None:
+    changes = [Entry(1, index, b"x", EntryType.CONF_CHANGE) for index in (1, 2)]
+    node = member(voters=(2, 1), entries=changes, hard_state=HardState(1, 0, 2))
+    node.ready()
+    assert node.apply_conf_change(ConfChange(ConfChangeType.ADD_LEARNER, 3)) == ConfState((1, 2), (3,))
+    assert node.apply_conf_change(ConfChange(ConfChangeType.ADD_NODE, 0)) == ConfState((1, 2), (3,))
+    node.advance()
+
+
+def test_no_change_is_proposed_within_a_joint_configuration() -> None:
+    storage = MemoryStorage(conf_state=ConfState((1,), (), (1,)))
+    node = RawNode(Config(1), storage, applied=0, random=lambda n: 0)
+    node.campaign()
+    pump(node)
+    assert node.propose_conf_change(b"x")
+    assert [(entry.type, entry.data) for entry in node.ready().entries] == [(EntryType.NORMAL, b"")]
 
 
 def test_progress_is_told_by_member() -> None:
