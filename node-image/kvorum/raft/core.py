@@ -470,7 +470,6 @@ class RawNode:
         self.leader_transferee = NONE
         self.votes = {}
         self.reads = ReadRounds()
-        self.pending_conf_index = 0
         self.commit_unannounced = False
         self._sent_slice = (0, 0, ())  # a range of indexes names the same entries only as long as one leads
         self.tracked = {member: self._new_progress(self.log.last_index + 1) for member in self.tracked}
@@ -493,20 +492,16 @@ class RawNode:
         for member, progress in self.tracked.items():
             progress.is_learner = member in self.config.learners
 
-    def restore(self, snapshot: Snapshot) -> bool:
-        """Takes a leader's snapshot in place of the log. False if it says nothing new, or nothing to this member."""
-        if snapshot.index <= self.log.committed:
-            return False
+    def restore(self, snapshot: Snapshot) -> None:
+        """Takes a leader's snapshot in place of the log, if it says something new, and to this member."""
         configuration = Configuration.of(snapshot.conf_state)
-        if self.id not in configuration.members:
-            return False  # we would have to forget ourselves
+        if snapshot.index <= self.log.committed or self.id not in configuration.members:
+            return
         if self.log.term(snapshot.index) == snapshot.term:
             self.log.commit(snapshot.index)  # the entries are here, only the news of their commit was missing
-            return False
-        self.log.restore(snapshot)
-        self.tracked = {}
-        self._use_configuration(configuration)
-        return True
+        else:
+            self.log.restore(snapshot)
+            self._use_configuration(configuration)
 
     # -- Ready
 

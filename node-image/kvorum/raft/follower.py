@@ -56,10 +56,9 @@ def on_heartbeat(raft: "RawNode", message: Message) -> None:
 def on_snapshot(raft: "RawNode", message: Message) -> None:
     """Takes the state of the leader in place of the entries that it no longer has."""
     raft.follow(message.sender)
-    if message.snapshot is not None and raft.restore(message.snapshot):
-        raft.reply(message, MessageType.APPEND_REPLY, index=raft.log.last_index)
-    else:
-        raft.reply(message, MessageType.APPEND_REPLY, index=raft.log.committed)
+    if message.snapshot is not None:
+        raft.restore(message.snapshot)
+    raft.reply(message, MessageType.APPEND_REPLY, index=raft.log.committed)  # the snapshot's end, if it was taken
 
 
 def forward_to_leader(raft: "RawNode", message: Message) -> bool:

@@ -193,9 +193,9 @@ def on_heartbeat_reply(raft: "RawNode", message: Message) -> None:
     progress.free_one()
     if progress.match < raft.log.last_index:
         send_append(raft, message.sender, progress)  # without entries it still shows whether the last ones were lost
-    if message.context:
-        if quorum.is_reached(raft.config.halves, raft.reads.acknowledge(message.context, message.sender)):
-            release_reads(raft, message.context)
+    acknowledged = raft.reads.acknowledge(message.context, message.sender)  # by nobody, if no round has this context
+    if quorum.is_reached(raft.config.halves, acknowledged):
+        release_reads(raft, message.context)
 
 
 def check_quorum(raft: "RawNode") -> None:

@@ -7,6 +7,7 @@ from kvorum.raft.config_change import ImpossibleChange
 from kvorum.raft.core import Config, RawNode, Ready, Role, SoftState
 from kvorum.raft.log import ENTRY_OVERHEAD_BYTES, MemoryStorage
 from kvorum.raft.message import ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState, Message, MessageType
+from kvorum.raft.progress import ProgressState
 
 
 def member(
@@ -178,8 +179,8 @@ def test_committed_entries_are_given_out_in_pieces() -> None:
 def test_entries_of_a_later_term_in_the_same_range_are_sent() -> None:
     """Led before, lost the tail, leads again with a log of the same length: what is sent is what is there now."""
     node = leader(voters=(1, 2))
-    node.propose([b"old"])
-    assert [entry.data for message in appends(node.ready()) for entry in message.entries] == [b"old"]
+    node.propose([b"old", b"older"])
+    assert [entry.data for message in appends(node.ready()) for entry in message.entries] == [b"old", b"older"]
     node.advance()
     node.step(Message(MessageType.APPEND, sender=2, term=2, index=1, log_term=1, entries=[Entry(2, 2, b"new")]))
     pump(node)
@@ -229,6 +230,30 @@ def test_no_change_is_proposed_within_a_joint_configuration() -> None:
     pump(node)
     assert node.propose_conf_change(b"x")
     assert [(entry.type, entry.data) for entry in node.ready().entries] == [(EntryType.NORMAL, b"")]
+
+
+def test_leader_tracks_itself_as_it_tracks_others() -> None:
+    node = leader()
+    node.propose([b"a"])
+    own = node.progress(1)
+    assert own is not None
+    assert (own.match, own.state, own.active) == (1, ProgressState.REPLICATE, True)  # the new one is not durable yet
+    pump(node)
+    assert own.match == 2
+
+
+def test_heartbeats_count_from_the_beginning_of_a_leadership() -> None:
+    node = leader(voters=(1,), config=Config(1, heartbeat_ticks=2, pre_vote=False))
+    node.tick()
+    node.step(Message(MessageType.APPEND, sender=9, term=5, index=1, log_term=1))
+    pump(node)
+    node.campaign()
+    pump(node)
+    assert node.role is Role.LEADER
+    node.tick()
+    assert node.heartbeat_elapsed == 1
+    node.tick()
+    assert node.heartbeat_elapsed == 0
 
 
 def test_progress_is_told_by_member() -> None:
