@@ -23,7 +23,7 @@ def test_first_etcd_that_is_new_enough_is_taken_and_the_others_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = program(tmp_path / "a", "etcd", "echo 'etcd Version: 3.5.15'")
-    other = program(tmp_path / "b", "etcd", "echo 'etcd Version: 3.6.4'")
+    other = program(tmp_path / "b", "etcd", "echo 'etcd Version: 3.6.20'")
     broken = program(tmp_path / "c", "etcd", "exit 1")
     good = program(tmp_path / "d", "etcd", "echo 'etcd Version: 3.5.16'")
     on_path(monkeypatch, *(path.parent for path in (old, other, broken, good)))
@@ -31,7 +31,7 @@ def test_first_etcd_that_is_new_enough_is_taken_and_the_others_are_named(
     assert found.path == good
     assert [one.split(",")[0] for one in found.passed_over] == [
         f"{old} says 3.5.15",
-        f"{other} says 3.6.4",
+        f"{other} says 3.6.20",
         f"{broken} says no version",
     ]
 

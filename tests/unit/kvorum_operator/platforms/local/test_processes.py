@@ -169,6 +169,7 @@ def test_stopped_member_is_no_failure(folder: Path) -> None:
         assert (run.ended, run.failures_count) == ("was stopped", 0)
 
 
+@pytest.mark.timeout(30)
 def test_member_that_ignores_the_signal_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvorum_operator.platforms.local.processes.STOP_S", 0.2)
     processes = Processes(folder)
