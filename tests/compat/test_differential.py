@@ -6,6 +6,7 @@ KVORUM_SEED=n repeats a run; the seed of each run is printed.
 import asyncio
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,14 @@ REACHED = {
 
 
 @pytest.mark.timeout(290)
-def test_node_answers_what_etcd_answers(reference: Program, subject: Program, tmp_path: Path) -> None:
+def test_node_answers_what_etcd_answers(
+    reference: Program, subject: Program, tmp_path: Path, show: Callable[[str], None]
+) -> None:
     seed = int(os.environ.get("KVORUM_SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"\nKVORUM_SEED={seed}")
+    show(f"KVORUM_SEED={seed}")
     with Node(reference, tmp_path / "reference") as left, Node(subject, tmp_path / "subject") as right:
         report = asyncio.run(compared(left, right, seed))
-    print(report.table())
+    show(report.table())
     assert report.calls.total() >= CALLS_MIN
     assert {name: report.calls[name] for name in COUNTS if report.calls[name] < EACH_MIN} == {}
     told = " ".join(report.errors)
