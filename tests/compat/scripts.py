@@ -35,6 +35,8 @@ COUNTERS = (
     (r'"(Took)" : "[0-9.]+(µs|ms|s)"', r'"\1" : "TIME"'),
     (r"remaining\(\d+s\)", "remaining(TIME)"),
     (r"[0-9.]+ [kM]?B\b", "SIZE"),
+    # An id is made of the URLs and the second: the same URL again is refused for either, as the clock has it.
+    (r"member ID already exist", "Peer URLs already exists"),
 )
 COUNTER_COLUMNS = {"VERSION", "DB SIZE", "RAFT TERM", "RAFT INDEX", "RAFT APPLIED INDEX", "TOOK"}
 

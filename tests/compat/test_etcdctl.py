@@ -234,11 +234,17 @@ THREE = {
         """,
     "changes": """
         # The first waits until all three have been connected for five seconds.
+        # Between two changes a put: etcd may drop one that follows at once, and its caller waits in vain.
         SPARE = until member add spare --peer-urls=http://127.0.0.1:4
+        put a 1
         member remove $SPARE
+        put a 1
         NEW = member add new --learner --peer-urls=http://127.0.0.1:1
+        put a 1
         member add newer --learner --peer-urls=http://127.0.0.1:2
+        put a 1
         member add same --peer-urls=http://127.0.0.1:1
+        put a 1
         member promote $NEW --endpoints=$n0.endpoint
         member promote $NEW --endpoints=$n1.endpoint
         put a 1
