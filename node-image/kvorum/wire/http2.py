@@ -7,8 +7,8 @@ What is outside the grammar, or a flood, ends the connection: GOAWAY with the co
 after which nothing more is read. What is only wrong with one request (a malformed header, a window overrun) resets
 that stream. Everything a client can make us keep has a bound in Limits or in a constant here.
 
-Hot path: with wire/grpc.py and net/call.py 2.4 us for a unary call, 8 us with a new timeout; tests/bench/codec.py. Hence
-no object for a frame, tuples of bounds instead of copies, and defaults of a stream on its class.
+Hot path: with wire/grpc.py and net/call.py 2.4 us for a unary call, 8 us with a new timeout; tests/bench/codec.py.
+Hence no object for a frame, bounds instead of copies, and defaults of a stream on its class.
 """
 
 import re
