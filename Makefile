@@ -46,7 +46,7 @@ test: env ## everything: unit, property, simulation, against a real etcd, end to
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
 
 test-unit: env ## unit and property tests
-	@$(PYTEST) -n 2 tests/unit tests/tidy
+	@$(PYTEST) -n 2 tests/unit tests/tidy tests/bench
 
 # The newest Python at hand that is not the environment's own: of PATH, else of pyenv.
 test-newest: env ## unit tests on the newest Python at hand

@@ -1,8 +1,10 @@
-"""Runs one simulated world: python -m tests.sim.run SEED STEPS.
+"""Runs one simulated world: python -m tests.sim.run [--seed N] [--steps N].
 
-Ends with 1 and the reason when a promise was broken.
+Ends with 1 and the reason when a promise was broken. Without a seed a new one is drawn, and printed.
 """
 
+import argparse
+import secrets
 import sys
 import time
 from collections import Counter
@@ -24,16 +26,18 @@ def run(seed: int, steps: int) -> Counter[str]:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 2 or not all(argument.isdigit() for argument in arguments):
-        print("usage: python -m tests.sim.run SEED STEPS", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.run", description="one simulated world")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--steps", type=int, default=50_000)
+    options = parser.parse_args(arguments)
+    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     started = time.monotonic()
     try:
-        counts = run(int(arguments[0]), int(arguments[1]))
+        counts = run(seed, options.steps)
     except RuntimeError as failed:
         print(f"FAILED {failed}", file=sys.stderr)
         return 1
-    print(f"seed {arguments[0]}: all well, {time.monotonic() - started:.1f} s")
+    print(f"seed {seed}: all well, {time.monotonic() - started:.1f} s")
     for name, count in sorted(counts.items()):
         print(f"  {name:18} {count}")
     return 0
