@@ -63,13 +63,15 @@ class Endpoints:
         call: Any = channel.stream_stream(path, type(request).SerializeToString, answer.FromString)
         stream = call(timeout=timeout_s)
         try:
-            await stream.write(request)
-            await stream.done_writing()
+            try:
+                await stream.write(request)
+                await stream.done_writing()
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                # A stream that ends while it is written to: gRPC then says "internal error" whatever the server said.
+                raise ClientError(UNAVAILABLE, f"{url}: the stream ended before it took the request") from None
             first = await stream.read()
         except grpc.aio.AioRpcError as error:
             raise failure_of(error, url) from None
-        except asyncio.InvalidStateError:  # it ended before all was written
-            raise ClientError(UNAVAILABLE, f"{url}: the stream ended before it was answered") from None
         finally:
             stream.cancel()
         if not isinstance(first, answer):  # grpc.aio.EOF

@@ -129,10 +129,9 @@ class Watcher:
     async def _send(self, request: rpc.WatchRequest) -> None:
         try:
             await self._stream.write(request)
-        except grpc.aio.AioRpcError as error:
-            raise failure_of(error, self._url) from None
-        except asyncio.InvalidStateError:  # the stream has ended; what it ended with comes from reading
-            await self._read()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # A stream that ends while it is written to: gRPC then says "internal error" whatever the server said.
+            raise ClientError(UNAVAILABLE, f"{self._url}: the watch stream ended before it took a request") from None
 
     async def _read(self) -> rpc.WatchResponse:
         try:
