@@ -11,10 +11,10 @@ from google.protobuf.message import DecodeError
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server.answer import Answer
-from kvorum.server.header import varint
 from kvorum.server.server import Server
 from kvorum.state import checks
 from kvorum.state.refusal import Refusal
+from kvorum.state.row import varint
 from kvorum.state.txn import is_read_only
 
 PUT, DELETE_RANGE, TXN, COMPACTION = b"\x22", b"\x2a", b"\x32", b"\x3a"  # fields of InternalRaftRequest

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -10,12 +11,14 @@ from kvorum.api.kv import bad_request, fail
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server.answer import Answer
-from kvorum.server.header import varint
 from kvorum.server.peers import PeerRefused
 from kvorum.server.server import Server
 from kvorum.state import refusal
+from kvorum.state.refusal import Refusal
+from kvorum.state.row import varint
 
 LEASE_GRANT, LEASE_REVOKE = b"\x42", b"\x4a"
+RENEWALS_MAX = 10_000  # of one stream, asked for and not answered yet
 FORWARD_RETRY_S = 0.05  # etcd's: while a leader is being elected, or has not applied its first entry
 
 Answered = TypeVar("Answered")
@@ -93,21 +96,32 @@ def life_here(server: Server, request: rpc.LeaseTimeToLiveRequest) -> rpc.LeaseT
 
 def keep_alive(server: Server, call: Call) -> None:
     """A stream: each message renews a lease and is answered with its TTL, 0 where there is none."""
-    renewals: asyncio.Queue[bytes | None] = asyncio.Queue()
-    call.on_message = renewals.put_nowait
+    renewals: asyncio.Queue[bytes | Refusal | None] = asyncio.Queue()
+
+    def on_message(message: bytes) -> None:
+        if renewals.qsize() < RENEWALS_MAX:
+            renewals.put_nowait(message)
+        else:
+            renewals.put_nowait(refusal.TOO_MANY_REQUESTS)
+            call.on_message = lambda message: None  # the stream ends when what came before is answered
+
+    call.on_message = on_message
     call.on_end = lambda: renewals.put_nowait(None)
     call.on_close = lambda: renewals.put_nowait(None)
     server.spawn(_keep_alive(server, call, renewals), call)
 
 
-async def _keep_alive(server: Server, call: Call, renewals: "asyncio.Queue[bytes | None]") -> None:
+async def _keep_alive(server: Server, call: Call, renewals: "asyncio.Queue[bytes | Refusal | None]") -> None:
     while (message := await renewals.get()) is not None and not call.cancelled:
+        if isinstance(message, Refusal):
+            fail(call, message)
+            return
         try:
             request = rpc.LeaseKeepAliveRequest.FromString(message)
         except DecodeError as error:
             bad_request(call, error)
             return
-        ttl_s = await until_leader(server, lambda request=request: _renew(server, request.ID))  # type: ignore[misc]
+        ttl_s = await until_leader(server, partial(_renew, server, request.ID))
         if ttl_s is None:
             fail(call, refusal.TIMEOUT)
             return

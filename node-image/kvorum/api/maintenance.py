@@ -7,10 +7,10 @@ from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.raft.message import NONE
 from kvorum.server import reconfiguration
-from kvorum.server.header import varint
 from kvorum.server.server import Server
 from kvorum.state import refusal
 from kvorum.state.refusal import Refusal
+from kvorum.state.row import varint
 
 ALARM = b"\x52"
 

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kvorum.server.answer import Done
-from kvorum.server.header import varint
+from kvorum.state.row import varint
 
 if TYPE_CHECKING:
     from kvorum.server.server import Server

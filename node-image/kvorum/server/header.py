@@ -3,17 +3,7 @@
 Hot path: both run for every put. A cached tail and prefix cost 0.3 us where a generic varint loop costs 1.5.
 """
 
-
-def varint(number: int) -> bytes:
-    """protobuf's base-128 varint of a number that is not negative."""
-    if number < 128:
-        return bytes((number,))
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+from kvorum.state.row import varint
 
 
 class ResponseHeader:
@@ -49,13 +39,14 @@ class RequestIds:
     """
 
     def __init__(self, member_id: int, unix_ms: int) -> None:
-        self._last = (member_id & 0xFFFF) << 48 | (unix_ms & (1 << 40) - 1) << 8
+        self._member = (member_id & 0xFFFF) << 48
+        self._last = (unix_ms & (1 << 40) - 1) << 8
         self._high = -1
         self._high_varint = b""
 
     def next(self) -> int:
-        self._last += 1
-        return self._last
+        self._last = self._last + 1 & (1 << 48) - 1  # a counter that runs over leaves the member's bits alone
+        return self._member | self._last
 
     def header_field(self, request_id: int) -> bytes:
         """InternalRaftRequest's field 100: RequestHeader{ID}."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
 from kvorum.server.answer import Done
-from kvorum.server.header import varint
+from kvorum.state.row import varint
 
 if TYPE_CHECKING:
     from kvorum.server.server import Server

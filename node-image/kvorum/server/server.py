@@ -14,6 +14,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 from kvorum.etcdpb.rpc_pb2 import AlarmType, LeaseGrantRequest, PutRequest, TxnRequest
@@ -21,7 +22,7 @@ from kvorum.raft.core import RawNode, Ready, Role
 from kvorum.raft.message import NONE, ConfChange, Entry, EntryType, Message
 from kvorum.server.answer import Answer, Done
 from kvorum.server.auto_compaction import AutoCompaction
-from kvorum.server.header import RequestIds, ResponseHeader, varint
+from kvorum.server.header import RequestIds, ResponseHeader
 from kvorum.server.histogram import Histogram
 from kvorum.server.lessor import Lessor
 from kvorum.server.peers import Peers
@@ -31,13 +32,14 @@ from kvorum.state import refusal
 from kvorum.state.hash_kv import Hashing, KeySpaceHash
 from kvorum.state.machine import Machine
 from kvorum.state.refusal import Refusal
+from kvorum.state.row import varint
 from kvorum.storage.entry_codec import decode_conf_change, encode_conf_change
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.wal import Wal
 
 log = logging.getLogger(__name__)
 
-WAITING_MAX = 50_000  # requests without an answer; etcd's limit is 5,000 entries committed and not applied
+WAITING_MAX = 50_000  # proposals without an answer, and as many reads (etcd: 5,000 entries committed, not applied)
 SYNC_INLINE_S = 0.002  # a faster disk is waited for on the loop: a thread and back costs 90 us, on a busy machine 300
 READ_RETRY_MS = 500  # etcd's: a ReadIndex round whose messages were lost is asked again
 COMPACT_ROWS_A_SLICE = 500  # about 2 ms of the loop
@@ -167,6 +169,9 @@ class Server:
 
     def read(self, run: Callable[["Server", Answer], None], answer: Answer) -> None:
         """Calls run(server, answer) once everything that was acknowledged anywhere before now is applied here."""
+        if len(self._reads) >= WAITING_MAX:
+            answer.fail(refusal.TOO_MANY_REQUESTS.code, refusal.TOO_MANY_REQUESTS.text)
+            return
         self._reads.append((run, answer, self.ticks))
         if not self._flush_scheduled:
             self._flush_scheduled = True
@@ -194,12 +199,18 @@ class Server:
         self.removed = True
         log.error("this member was removed from the cluster; delete its data directory before it is added again")
         self.lessor.demote()
-        for answer, _ in self._waiting.values():
-            answer.fail(refusal.STOPPED.code, refusal.STOPPED.text)
+        self._fail_all(refusal.STOPPED)
+
+    def _fail_all(self, why: Refusal) -> None:
+        """Nobody may be left waiting for an answer that cannot come."""
+        unapplied = [read for _, reads in self._unapplied_reads for read in reads]
+        answers = [answer for answer, _ in self._waiting.values()]
+        answers += [answer for _, answer, _ in (*self._reads, *self._round_reads, *unapplied)]
         self._waiting.clear()
-        for _, answer, _ in (*self._reads, *self._round_reads):
-            answer.fail(refusal.STOPPED.code, refusal.STOPPED.text)
-        self._reads, self._round_reads, self._round = [], [], None
+        self._proposed, self._proposed_ids = [], []
+        self._reads, self._round_reads, self._round, self._unapplied_reads = [], [], None, []
+        for answer in answers:
+            answer.fail(why.code, why.text)
 
     def when_compacted(self, done: Callable[[], None]) -> None:
         """Calls done when no removed revision is left on disk."""
@@ -337,9 +348,7 @@ class Server:
                 self._persisted(ready)
             else:
                 self._syncing = True
-                self._disk.submit(self._sync).add_done_callback(
-                    lambda future, ready=ready: self._call_threadsafe(self._synced, future, ready)  # type: ignore[misc]
-                )
+                self._disk.submit(self._sync).add_done_callback(partial(self._call_threadsafe, self._synced, ready))
 
     def _call_threadsafe(self, callback: Callable[..., None], *args: object) -> None:
         if not self.loop.is_closed():
@@ -352,7 +361,7 @@ class Server:
         self.sync_seconds.observe(took)
         self._sync_average_s += (took - self._sync_average_s) / 16
 
-    def _synced(self, future: "Future[None]", ready: Ready) -> None:
+    def _synced(self, ready: Ready, future: "Future[None]") -> None:
         self._syncing = False
         error = future.exception()
         if error is not None:
@@ -643,8 +652,6 @@ class Server:
         self._committer.shutdown(wait=True)
         self.machine.checkpoint()
         self.store.commit()
-        for answer, _ in self._waiting.values():
-            answer.fail(refusal.STOPPED.code, refusal.STOPPED.text)
-        self._waiting.clear()
+        self._fail_all(refusal.STOPPED)
         self._wal.close()
         self.store.close()

@@ -11,9 +11,9 @@ now.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from kvorum.server.header import varint
 from kvorum.state.event import Event, with_previous
 from kvorum.state.revisions import FROM_KEY
+from kvorum.state.row import varint
 
 if TYPE_CHECKING:
     from kvorum.server.server import Server

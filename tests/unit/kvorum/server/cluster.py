@@ -13,13 +13,13 @@ from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.raft.core import Config, RawNode
 from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import HardState, Message
-from kvorum.server.header import varint
 from kvorum.server.peers import LeaseLife
 from kvorum.server.server import Server
 from kvorum.server.settings import Settings
 from kvorum.state import membership
 from kvorum.state.machine import Machine
 from kvorum.state.refusal import Refusal
+from kvorum.state.row import varint
 from kvorum.storage.entry_codec import encode_metadata
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.wal import Wal

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kvorum.etcdpb import internal_pb2 as internal
 from kvorum.etcdpb import rpc_pb2 as rpc
-from kvorum.server.header import RequestIds, ResponseHeader, varint
+from kvorum.server.header import RequestIds, ResponseHeader
+from kvorum.state.row import varint
 
 IDS = st.integers(1, (1 << 64) - 1)
 

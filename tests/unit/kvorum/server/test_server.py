@@ -10,6 +10,7 @@ from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.raft.message import MessageType
 from kvorum.server import reconfiguration
 from kvorum.server.answer import Done
+from kvorum.server.server import WAITING_MAX
 from kvorum.state import refusal
 from kvorum.state.refusal import Refusal
 
@@ -18,7 +19,7 @@ from tests.unit.kvorum.server.cluster import SETTINGS, Cluster, Reply, propose, 
 
 def run(folder: Path, count: int, story: Callable[[Cluster], Awaitable[None]], **changed: object) -> None:
     async def told() -> None:
-        cluster = await Cluster(folder, replace(SETTINGS, **changed)).start(count)  # type: ignore[arg-type]
+        cluster = await Cluster(folder, replace(SETTINGS, **changed)).start(count)  # type: ignore[arg-type]  # each test names a setting
         try:
             await story(cluster)
         finally:
@@ -175,6 +176,38 @@ def test_a_removed_member_retires_and_the_others_go_on(tmp_path: Path) -> None:
         assert answered == [None]
         await put(leader, b"k", b"v").body()
         assert gone.machine.revision == 1
+
+    run(tmp_path, 3, story)
+
+
+def test_nobody_waits_for_a_member_that_retired_or_stopped(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        leader, gone = cluster.leader(), cluster.follower()
+        wire = cluster.wires[leader.member_id]
+        wire.lost = lambda message: message.type is MessageType.APPEND and message.to == gone.member_id
+        await put(leader, b"k", b"v").body()
+        waiting = [read(gone, b"k")]
+        await cluster.until(lambda: bool(gone._unapplied_reads), "a read that waits to be applied")
+        cluster.cut_off(gone.member_id)
+        waiting += [read(gone, b"k"), put(gone, b"k", b"w")]
+        gone.retire()
+        assert [await each.outcome() for each in waiting] == [refusal.STOPPED] * 3
+        late = read(leader, b"k")
+        leader.stop()
+        assert await late.outcome() == refusal.STOPPED
+
+    run(tmp_path, 3, story)
+
+
+def test_more_requests_than_the_bound_are_refused(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        lonely = cluster.follower()
+        cluster.cut_off(lonely.member_id)
+        reads = [read(lonely, b"k") for _ in range(WAITING_MAX + 1)]
+        assert await reads[-1].outcome() == refusal.TOO_MANY_REQUESTS
+        puts = [put(lonely, b"k", b"v") for _ in range(WAITING_MAX + 1)]
+        assert await puts[-1].outcome() == refusal.TOO_MANY_REQUESTS
+        assert not any(answer.done for answer in (*reads[:-1], *puts[:-1]))
 
     run(tmp_path, 3, story)
 
