@@ -16,7 +16,6 @@ from typing import Any
 
 from kvorum.api import http, routes
 from kvorum.config import Config, check_bootstrap
-from kvorum.etcdpb.raft_pb2 import WalMetadata
 from kvorum.flags import Url
 from kvorum.net.call import Routes
 from kvorum.net.listener import CannotListen, Listener, bind
@@ -39,7 +38,7 @@ from kvorum.server.settings import Settings
 from kvorum.state import membership, v2_request
 from kvorum.state.machine import Machine, UnsupportedEntry
 from kvorum.storage.data_dir import DataDir
-from kvorum.storage.entry_codec import encode_metadata
+from kvorum.storage.entry_codec import decode_metadata, encode_metadata
 from kvorum.storage.fault import StorageFault
 from kvorum.storage.replay import Replay
 from kvorum.storage.wal import Wal
@@ -150,9 +149,9 @@ class Node:
         wal, replay = self._data_dir.open_wal()
         if replay.set_aside is not None:
             log.warning("the log's last record was torn by a crash and cut off", extra={"copy": str(replay.set_aside)})
-        metadata = WalMetadata.FromString(replay.metadata)
+        member_id, cluster_id = decode_metadata(replay.metadata)
         raft_log = MemoryStorage(hard_state=replay.hard_state, entries=replay.entries)
-        return Beginning(metadata.NodeID, metadata.ClusterID, wal, raft_log, replay)
+        return Beginning(member_id, cluster_id, wal, raft_log, replay)
 
     async def _bootstrap(self, cluster: Mapping[str, tuple[str, ...]]) -> Beginning:
         members = membership.bootstrap_members(cluster.items(), self._config.initial_cluster_token)

@@ -62,10 +62,6 @@ class Discovery:
         """GET /version."""
         return await self._first(urls, self._versions_at)
 
-    async def downgrade_enabled(self, urls: Sequence[str]) -> bool:
-        """GET /downgrade/enabled; False from a member too old to know of downgrades."""
-        return await self._first(urls, self._downgrade_at)
-
     # Of the leader
 
     async def renew_lease(self, urls: Sequence[str], lease_id: int) -> int:
@@ -124,13 +120,6 @@ class Discovery:
         except (ValueError, KeyError, TypeError):
             raise ConnectionError("/version tells none") from None
         return Versions(server, None if cluster in (NOT_DECIDED, "") else cluster)
-
-    async def _downgrade_at(self, url: str) -> bool:
-        answer = await self._ask(url, "GET", "/downgrade/enabled")
-        if answer.status == 404:
-            return False
-        _require_200(answer, "/downgrade/enabled")
-        return answer.body.strip() == b"true"
 
     async def _get(self, url: str, path: str) -> http1.Response:
         answer = await self._ask(url, "GET", path)

@@ -19,7 +19,6 @@ MESSAGE_BYTES_MAX: Final = 512 << 20  # etcd's limit for one message of a stream
 ENTRIES_COUNT_MAX: Final = 1 << 24  # of one append; etcd's are cut at 1 MiB, so no count comes near
 
 _UINT64: Final = Struct(">Q")
-_TWO_UINT64: Final = Struct(">QQ")
 
 
 class StreamKind(StrEnum):

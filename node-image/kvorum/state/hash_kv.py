@@ -123,8 +123,3 @@ class StoredHashes:
 
     def find(self, revision: int) -> KeySpaceHash | None:
         return next((stored for stored in self._hashes if stored.revision == revision), None)
-
-    @property
-    def all(self) -> list[KeySpaceHash]:
-        """By ascending revision; what the leader's compact hash check compares."""
-        return list(self._hashes)

@@ -174,12 +174,6 @@ class KeyIndex:
                     found.append(row)
         return found, total
 
-    def any_at(self, main: int) -> bool:
-        """Whether any key existed at `main`. O(keys) where the answer is no, else mostly at once."""
-        if any(now[2] <= main for now in self.now.values()):
-            return True
-        return any(self.find(key, main) is not None for key in self.past)
-
     @staticmethod
     def _older(past: bytearray, main: int) -> int:
         """How many of a key's older rows lie at or before `main`."""

@@ -4,6 +4,8 @@ Knows no clock: when a lease expires is the leader's affair (server/), which ask
 the revocation. Which keys are attached is not stored; it follows from the rows of the keys.
 """
 
+# ruff: noqa: A002 - `id` is the protocol's own name
+
 from collections.abc import Iterator
 
 from kvorum.etcdpb.internal_pb2 import LeaseRow
@@ -19,10 +21,10 @@ class Lease:
 
     __slots__ = ("checkpoint_s", "id", "keys", "ttl_s")
 
-    def __init__(self, id: int, ttl_s: int, checkpoint_s: int = 0) -> None:  # noqa: A002 - the protocol's name
+    def __init__(self, id: int, ttl_s: int) -> None:
         self.id = id
         self.ttl_s = ttl_s
-        self.checkpoint_s = checkpoint_s
+        self.checkpoint_s = 0
         self.keys: set[bytes] = set()
 
     @property
@@ -37,11 +39,10 @@ class Lease:
 class Leases:
     """All leases, by id. Ids are int64, and never 0."""
 
-    def __init__(self, store: Store, *, ttl_min_s: int, persists_checkpoints: bool = False) -> None:
-        """ttl_min_s: lower TTLs are raised to it. persists_checkpoints: with etcd 3.5 an experimental flag."""
+    def __init__(self, store: Store, *, ttl_min_s: int) -> None:
+        """ttl_min_s: lower TTLs are raised to it."""
         self._store = store
         self._ttl_min_s = ttl_min_s
-        self._persists_checkpoints = persists_checkpoints
         self._by_id: dict[int, Lease] = {}
 
     def __len__(self) -> int:
@@ -51,10 +52,10 @@ class Leases:
         """In order of ids."""
         return iter([self._by_id[lease] for lease in sorted(self._by_id)])
 
-    def find(self, id: int) -> Lease | None:  # noqa: A002
+    def find(self, id: int) -> Lease | None:
         return self._by_id.get(id)
 
-    def refuses_grant(self, id: int, ttl_s: int) -> Refusal | None:  # noqa: A002
+    def refuses_grant(self, id: int, ttl_s: int) -> Refusal | None:
         """Why a lease cannot be granted. The proposer has replaced id 0 by one of its own."""
         if id == NO_LEASE:
             return LEASE_NOT_FOUND  # etcd's answer: it reaches apply only from a proposer that chose none
@@ -62,34 +63,32 @@ class Leases:
             return LEASE_TTL_TOO_LARGE
         return LEASE_EXISTS if id in self._by_id else None
 
-    def grant(self, id: int, ttl_s: int) -> Lease:  # noqa: A002
+    def grant(self, id: int, ttl_s: int) -> Lease:
         """A new lease. Its TTL is raised to the minimum here, at apply, so members need equal tick settings."""
         assert id != NO_LEASE, "0 is no lease"
         assert id not in self._by_id, id
         lease = self._by_id[id] = Lease(id, max(ttl_s, self._ttl_min_s))
-        self._persist(lease)
+        self._store.put(LEASE, row_key(id), LeaseRow(ID=id, TTL=lease.ttl_s).SerializeToString())
         return lease
 
-    def forget(self, id: int) -> None:  # noqa: A002
+    def forget(self, id: int) -> None:
         """A lease that was revoked. Its keys are deleted by the caller, before or after, in the same write."""
         del self._by_id[id]
         self._store.delete(LEASE, row_key(id))
 
-    def checkpoint(self, id: int, remaining_s: int) -> None:  # noqa: A002
-        """The leader tells how much is left. Of an unknown lease: nothing."""
+    def checkpoint(self, id: int, remaining_s: int) -> None:
+        """The leader tells how much is left, in memory only, as etcd 3.5 does. Of an unknown lease: nothing."""
         lease = self._by_id.get(id)
         if lease is not None:
             lease.checkpoint_s = remaining_s
-            if self._persists_checkpoints:
-                self._persist(lease)
 
-    def attach(self, id: int, key: bytes) -> None:  # noqa: A002
+    def attach(self, id: int, key: bytes) -> None:
         """Of an unknown lease nothing: a store restored from a snapshot may hold keys that outlived theirs."""
         lease = self._by_id.get(id)
         if lease is not None:
             lease.keys.add(key)
 
-    def detach(self, id: int, key: bytes) -> None:  # noqa: A002
+    def detach(self, id: int, key: bytes) -> None:
         lease = self._by_id.get(id)
         if lease is not None:
             lease.keys.discard(key)
@@ -99,12 +98,8 @@ class Leases:
         self._by_id.clear()
         for _, data in self._store.scan(LEASE):
             row = LeaseRow.FromString(data)
-            self._by_id[row.ID] = Lease(row.ID, max(row.TTL, self._ttl_min_s), row.RemainingTTL)
-
-    def _persist(self, lease: Lease) -> None:
-        row = LeaseRow(ID=lease.id, TTL=lease.ttl_s, RemainingTTL=lease.checkpoint_s)
-        self._store.put(LEASE, row_key(lease.id), row.SerializeToString())
+            self._by_id[row.ID] = Lease(row.ID, max(row.TTL, self._ttl_min_s))
 
 
-def row_key(id: int) -> bytes:  # noqa: A002
+def row_key(id: int) -> bytes:
     return id.to_bytes(8, "big", signed=True)

@@ -85,12 +85,10 @@ _outcome: Callable[[type[Outcome], tuple[int, int, bytes, Refusal | None]], Outc
 class Machine:
     """The replicated state of one member."""
 
-    def __init__(
-        self, store: Store, *, lease_ttl_min_s: int, quota_bytes: int, persists_lease_checkpoints: bool = False
-    ) -> None:
+    def __init__(self, store: Store, *, lease_ttl_min_s: int, quota_bytes: int) -> None:
         """lease_ttl_min_s: ceil(1.5 x election timeout); quota_bytes: of store.size_bytes, below 0 for none."""
         self._store = store
-        self.leases = Leases(store, ttl_min_s=lease_ttl_min_s, persists_checkpoints=persists_lease_checkpoints)
+        self.leases = Leases(store, ttl_min_s=lease_ttl_min_s)
         self.revisions = Revisions(store, self.leases)
         self.compaction = Compaction(self.revisions)
         self.alarms = Alarms(store)

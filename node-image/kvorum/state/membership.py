@@ -5,6 +5,8 @@ change is validated twice: before it is proposed, to refuse in time, and when it
 what has become invalid meanwhile (peer-protocol.md, 4.4). One that is invalid at apply changes nothing.
 """
 
+# ruff: noqa: A002 - `id` is the protocol's own name
+
 import hashlib
 import json
 import re
@@ -102,7 +104,7 @@ def _first_eight(data: bytes) -> int:
     return int.from_bytes(hashlib.sha1(data, usedforsecurity=False).digest()[:8], "big")
 
 
-def hex_id(id: int) -> str:  # noqa: A002 - the protocol's name
+def hex_id(id: int) -> str:
     """As in paths, headers and rows: lower case, no leading zeros."""
     return f"{id:x}"
 
@@ -139,26 +141,26 @@ def member_context(member: Member) -> bytes:
     return go_json.dumps(member.to_json())
 
 
-def promote_context(id: int) -> bytes:  # noqa: A002
+def promote_context(id: int) -> bytes:
     """The context that makes a voter of a learner: the same type of change as adding one."""
     return go_json.dumps({"id": id, "peerURLs": None, "isPromote": True})
 
 
-def add_change(member: Member, id: int) -> ConfChange:  # noqa: A002
+def add_change(member: Member, id: int) -> ConfChange:
     """id: of the request, as in ConfChange.id."""
     kind = ConfChangeType.ADD_LEARNER if member.is_learner else ConfChangeType.ADD_NODE
     return ConfChange(kind, member.id, id, member_context(member))
 
 
-def promote_change(learner: int, id: int) -> ConfChange:  # noqa: A002
+def promote_change(learner: int, id: int) -> ConfChange:
     return ConfChange(ConfChangeType.ADD_NODE, learner, id, promote_context(learner))
 
 
-def update_change(member: int, peer_urls: Sequence[str], id: int) -> ConfChange:  # noqa: A002
+def update_change(member: int, peer_urls: Sequence[str], id: int) -> ConfChange:
     return ConfChange(ConfChangeType.UPDATE_NODE, member, id, member_context(Member(member, tuple(peer_urls))))
 
 
-def remove_change(member: int, id: int) -> ConfChange:  # noqa: A002
+def remove_change(member: int, id: int) -> ConfChange:
     return ConfChange(ConfChangeType.REMOVE_NODE, member, id)
 
 
@@ -201,7 +203,7 @@ class Membership:
         """By ascending id."""
         return [self._members[member] for member in sorted(self._members)]
 
-    def find(self, id: int) -> Member | None:  # noqa: A002
+    def find(self, id: int) -> Member | None:
         return self._members.get(id)
 
     def validate(self, change: ConfChange) -> Refusal | None:
@@ -251,7 +253,7 @@ class Membership:
             self._save(member)
         return change, None
 
-    def publish(self, id: int, name: str, client_urls: Sequence[str]) -> None:  # noqa: A002
+    def publish(self, id: int, name: str, client_urls: Sequence[str]) -> None:
         """A member tells its name and client URLs; from then on it counts as started. Of a removed one: nothing."""
         member = self._members.get(id)
         if member is not None:
@@ -287,7 +289,7 @@ class Membership:
         self._members[member.id] = member
         self._store.put(MEMBERS, hex_id(member.id).encode(), go_json.dumps(member.to_json()))
 
-    def _remove(self, id: int) -> None:  # noqa: A002
+    def _remove(self, id: int) -> None:
         key = hex_id(id).encode()
         self._store.put(MEMBERS_REMOVED, key, b"removed")
         self._store.delete(MEMBERS, key)

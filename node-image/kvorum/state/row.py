@@ -9,7 +9,6 @@ Row key: 17 bytes, BE64 main, `_`, BE64 sub; a tombstone has a `t` behind it, an
 
 from struct import Struct
 
-REVISION_BYTES = 17
 TOMBSTONE_BYTES = 18
 
 _REVISION = Struct(">qcq")

@@ -41,7 +41,6 @@ class DataDir:
         """Not for use outside: open() makes one."""
         self.root = root
         self.wal_path = wal_path
-        self.snapshot_path = root / "member" / "snap"
         self.store_path = root / "member" / "store"
         self.is_new = is_new  # no log in it: the member is to be bootstrapped or to join
         self._disk = disk

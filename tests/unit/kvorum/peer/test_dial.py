@@ -227,12 +227,6 @@ async def test_versions_are_told_or_not_decided() -> None:
             table["/version"] = http1.response(200, bad)
             with pytest.raises(OSError):
                 await discovery.versions([member.url])
-        assert await discovery.downgrade_enabled([member.url]) is False  # an etcd before 3.5 has no such path
-        table["/downgrade/enabled"] = http1.response(200, b"true")
-        assert await discovery.downgrade_enabled([member.url]) is True
-        table["/downgrade/enabled"] = http1.response(500, b"failed linearized read\n")
-        with pytest.raises(OSError):
-            await discovery.downgrade_enabled([member.url])
     discovery.close()
 
 

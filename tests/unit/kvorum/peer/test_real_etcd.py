@@ -249,7 +249,6 @@ async def test_etcd_s_answers_are_understood(etcd: Node) -> None:
     assert by_id[pair.own_id].client_urls == ()
     versions = await pair.discovery.versions(urls)
     assert versions.server.startswith("3.5.")
-    assert await pair.discovery.downgrade_enabled(urls) is False
     await pair.ask("/v3/lease/grant", ID="77", TTL="600")
     await pair.ask("/v3/kv/put", key=base64_of("k"), lease="77")
     assert await pair.discovery.renew_lease(urls, 77) == 600

@@ -66,7 +66,6 @@ def test_every_key_is_found_as_it_was_at_every_revision(
         rows = [row[:2] for row in wanted if row is not None]
         assert index.find_all(start, end, main) == (rows, len(rows))
         assert index.find_all(start, end, main, 1) == (rows[:1], len(rows))
-        assert index.any_at(main) == any(naive.exists(key, main) for key in KEYS)
     alive = [key for key in inside if naive.exists(key)]
     assert index.keys(start, end) == alive
     assert index.keys(start, end, 2) == alive[:2]
