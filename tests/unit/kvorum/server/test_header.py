@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from kvorum.etcdpb import internal_pb2 as internal
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.server.header import RequestIds, ResponseHeader
-from kvorum.state.row import varint
 
 IDS = st.integers(1, (1 << 64) - 1)
 
@@ -40,8 +39,3 @@ def test_header_field_carries_the_id(member: int, unix_ms: int, count: int) -> N
 def test_ids_follow_etcds_layout() -> None:
     # 16 bits of the member, 40 of the time, then a counter from 1 on (captured: 4081 a206197d8d 04).
     assert RequestIds(0x0102030405064081, 0xA206197D8D).next() == 0x4081A206197D8D01
-
-
-@given(st.integers(0, (1 << 64) - 1))
-def test_varint_is_protobufs(number: int) -> None:
-    assert number == rpc.LeaseStatus.FromString(b"\x08" + varint(number)).ID & (1 << 64) - 1

@@ -2,7 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from kvorum.etcdpb.rpc_pb2 import KeyValue
+from kvorum.etcdpb.rpc_pb2 import KeyValue, LeaseStatus
 from kvorum.state.row import (
     encode_key_value,
     encode_tombstone,
@@ -19,6 +19,11 @@ from kvorum.state.row import (
 EDGES = [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 268_435_455, 268_435_456, 2**35, 2**63 - 1]
 int64s = st.one_of(st.sampled_from(EDGES), st.integers(1, 2**63 - 1))
 revisions = st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
+
+
+@given(st.one_of(st.sampled_from(EDGES), st.integers(-(2**63), 2**64 - 1)))
+def test_a_varint_is_protobufs(number: int) -> None:
+    assert LeaseStatus.FromString(b"\x08" + varint(number)).ID % 2**64 == number % 2**64
 
 
 @given(int64s, st.binary(max_size=3), st.binary(max_size=3))
