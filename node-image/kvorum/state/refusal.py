@@ -7,19 +7,14 @@ lists 3.6's; where the two differ, the version we claim to be decides).
 
 from dataclasses import dataclass
 
-OK = 0
-CANCELLED = 1
 UNKNOWN = 2
 INVALID_ARGUMENT = 3
-DEADLINE_EXCEEDED = 4
 NOT_FOUND = 5
-PERMISSION_DENIED = 7
 RESOURCE_EXHAUSTED = 8
 FAILED_PRECONDITION = 9
 OUT_OF_RANGE = 11
 UNAVAILABLE = 14
 DATA_LOSS = 15
-UNAUTHENTICATED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +31,6 @@ VALUE_PROVIDED = Refusal(INVALID_ARGUMENT, "etcdserver: value is provided")
 LEASE_PROVIDED = Refusal(INVALID_ARGUMENT, "etcdserver: lease is provided")
 TOO_MANY_OPS = Refusal(INVALID_ARGUMENT, "etcdserver: too many operations in txn request")
 DUPLICATE_KEY = Refusal(INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request")
-INVALID_CLIENT_API_VERSION = Refusal(INVALID_ARGUMENT, "etcdserver: invalid client api version")
 INVALID_SORT_OPTION = Refusal(INVALID_ARGUMENT, "etcdserver: invalid sort option")
 COMPACTED = Refusal(OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted")
 FUTURE_REVISION = Refusal(OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision")
@@ -46,8 +40,6 @@ LEASE_NOT_FOUND = Refusal(NOT_FOUND, "etcdserver: requested lease not found")
 LEASE_EXISTS = Refusal(FAILED_PRECONDITION, "etcdserver: lease already exists")
 LEASE_TTL_TOO_LARGE = Refusal(OUT_OF_RANGE, "etcdserver: too large lease TTL")
 NOT_PRIMARY_LESSOR = Refusal(UNKNOWN, "not a primary lessor")  # lessor's own error, mapped to no code
-
-WATCH_CANCELED = Refusal(CANCELLED, "etcdserver: watch canceled")
 
 MEMBER_EXISTS = Refusal(FAILED_PRECONDITION, "etcdserver: member ID already exist")
 PEER_URL_EXISTS = Refusal(FAILED_PRECONDITION, "etcdserver: Peer URLs already exists")
@@ -61,52 +53,16 @@ LEARNER_NOT_READY = Refusal(
     FAILED_PRECONDITION, "etcdserver: can only promote a learner member which is in sync with leader"
 )
 TOO_MANY_LEARNERS = Refusal(FAILED_PRECONDITION, "etcdserver: too many learner members in cluster")
-CLUSTER_ID_MISMATCH = Refusal(FAILED_PRECONDITION, "etcdserver: cluster ID mismatch")
 
 REQUEST_TOO_LARGE = Refusal(INVALID_ARGUMENT, "etcdserver: request is too large")
 TOO_MANY_REQUESTS = Refusal(UNKNOWN, "etcdserver: too many requests")  # mapped to no code; its own is 8, for clients
 
-ROOT_USER_NOT_EXIST = Refusal(FAILED_PRECONDITION, "etcdserver: root user does not exist")
-ROOT_ROLE_NOT_EXIST = Refusal(FAILED_PRECONDITION, "etcdserver: root user does not have root role")
-USER_ALREADY_EXISTS = Refusal(FAILED_PRECONDITION, "etcdserver: user name already exists")
-USER_EMPTY = Refusal(INVALID_ARGUMENT, "etcdserver: user name is empty")
-USER_NOT_FOUND = Refusal(FAILED_PRECONDITION, "etcdserver: user name not found")
-ROLE_ALREADY_EXISTS = Refusal(FAILED_PRECONDITION, "etcdserver: role name already exists")
-ROLE_NOT_FOUND = Refusal(FAILED_PRECONDITION, "etcdserver: role name not found")
-ROLE_EMPTY = Refusal(INVALID_ARGUMENT, "etcdserver: role name is empty")
-AUTH_FAILED = Refusal(INVALID_ARGUMENT, "etcdserver: authentication failed, invalid user ID or password")
-PERMISSION_NOT_GIVEN = Refusal(INVALID_ARGUMENT, "etcdserver: permission not given")
-PERMISSION_DENIED_TO_USER = Refusal(PERMISSION_DENIED, "etcdserver: permission denied")
-ROLE_NOT_GRANTED = Refusal(FAILED_PRECONDITION, "etcdserver: role is not granted to the user")
-PERMISSION_NOT_GRANTED = Refusal(FAILED_PRECONDITION, "etcdserver: permission is not granted to the role")
-AUTH_NOT_ENABLED = Refusal(FAILED_PRECONDITION, "etcdserver: authentication is not enabled")
-INVALID_AUTH_TOKEN = Refusal(UNAUTHENTICATED, "etcdserver: invalid auth token")
-INVALID_AUTH_MANAGEMENT = Refusal(INVALID_ARGUMENT, "etcdserver: invalid auth management")
-AUTH_OLD_REVISION = Refusal(INVALID_ARGUMENT, "etcdserver: revision of auth store is old")
-
 NO_LEADER = Refusal(UNAVAILABLE, "etcdserver: no leader")
 NOT_LEADER = Refusal(FAILED_PRECONDITION, "etcdserver: not leader")
-LEADER_CHANGED = Refusal(UNAVAILABLE, "etcdserver: leader changed")
-NOT_CAPABLE = Refusal(UNAVAILABLE, "etcdserver: not capable")  # 3.6: FailedPrecondition
 STOPPED = Refusal(UNAVAILABLE, "etcdserver: server stopped")
 TIMEOUT = Refusal(UNAVAILABLE, "etcdserver: request timed out")
 TIMEOUT_LEADER_FAILED = Refusal(UNAVAILABLE, "etcdserver: request timed out, possibly due to previous leader failure")
-TIMEOUT_CONNECTION_LOST = Refusal(UNAVAILABLE, "etcdserver: request timed out, possibly due to connection lost")
-TIMEOUT_WAIT_APPLIED = Refusal(
-    UNAVAILABLE, "etcdserver: request timed out, waiting for the applied index took too long"
-)
 UNHEALTHY = Refusal(UNAVAILABLE, "etcdserver: unhealthy cluster")
 CORRUPT = Refusal(DATA_LOSS, "etcdserver: corrupt cluster")
 NOT_SUPPORTED_FOR_LEARNER = Refusal(UNAVAILABLE, "etcdserver: rpc not supported for learner")  # 3.6: FailedPrecondition
 BAD_LEADER_TRANSFEREE = Refusal(FAILED_PRECONDITION, "etcdserver: bad leader transferee")
-
-WRONG_DOWNGRADE_VERSION_FORMAT = Refusal(INVALID_ARGUMENT, "etcdserver: wrong downgrade target version format")
-INVALID_DOWNGRADE_TARGET = Refusal(INVALID_ARGUMENT, "etcdserver: invalid downgrade target version")
-CLUSTER_VERSION_UNAVAILABLE = Refusal(
-    UNAVAILABLE, "etcdserver: cluster version not found during downgrade"
-)  # 3.6: FailedPrecondition
-DOWNGRADE_IN_PROCESS = Refusal(FAILED_PRECONDITION, "etcdserver: cluster has a downgrade job in progress")
-NO_INFLIGHT_DOWNGRADE = Refusal(FAILED_PRECONDITION, "etcdserver: no inflight downgrade job")
-
-CANCELED = Refusal(CANCELLED, "etcdserver: request canceled")
-DEADLINE = Refusal(DEADLINE_EXCEEDED, "etcdserver: context deadline exceeded")

@@ -23,7 +23,7 @@ revisions = st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
 
 @given(st.one_of(st.sampled_from(EDGES), st.integers(-(2**63), 2**64 - 1)))
 def test_a_varint_is_protobufs(number: int) -> None:
-    assert LeaseStatus.FromString(b"\x08" + varint(number)).ID % 2**64 == number % 2**64
+    assert number % 2**64 == LeaseStatus.FromString(b"\x08" + varint(number)).ID % 2**64
 
 
 @given(int64s, st.binary(max_size=3), st.binary(max_size=3))
