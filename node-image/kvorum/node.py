@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvorum import birth
 from kvorum.api import http, routes
-from kvorum.config import Config, check_bootstrap
+from kvorum.birth import Birth
+from kvorum.config import Config
 from kvorum.flags import Url
 from kvorum.net.call import Routes
 from kvorum.net.listener import CannotListen, Listener, bind
@@ -28,14 +30,14 @@ from kvorum.raft.core import Config as RaftConfig
 from kvorum.raft.core import RawNode
 from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import NONE, HardState, Message
-from kvorum.server import cluster_version, joining, reconfiguration
+from kvorum.server import cluster_version, reconfiguration
 from kvorum.server.answer import Done
 from kvorum.server.asked import AskedByPeers
 from kvorum.server.joining import JoinRefused
 from kvorum.server.peers import LeaseLife
 from kvorum.server.server import Server
 from kvorum.server.settings import Settings
-from kvorum.state import membership, v2_request
+from kvorum.state import v2_request
 from kvorum.state.machine import Machine, UnsupportedEntry
 from kvorum.storage.data_dir import DataDir
 from kvorum.storage.entry_codec import decode_metadata, encode_metadata
@@ -125,25 +127,16 @@ class Node:
             ):
                 for url in urls:
                     bind(str(url), flag, reuse_port=config.socket_reuse_port).close()
-            if DataDir.is_unused(config.data_dir, config.wal_dir):
-                check_bootstrap(config, _resolve)  # before anything is written, like the ports
-            data_dir = open_data_dir(config.data_dir, config.wal_dir)
+            unused = DataDir.is_unused(config.data_dir, config.wal_dir)
+            born = await birth.find(config, discovery) if unused else None
+            data_dir = open_data_dir(config.data_dir, config.wal_dir)  # the ports and the cluster are known to be good
             node = cls(config, data_dir, discovery)
-            beginning = await node._begin()
-            await node._run(beginning)
+            await node._run(node._restart() if born is None else node._begin(born))
         except (StorageFault, CannotListen, JoinRefused, UnsupportedEntry) as error:
             raise StartRefused(*str(error).replace("\n  ", "\n").split("\n")) from error
         return node
 
     # -- who we are ----------------------------------------------------------------------------------------------
-
-    async def _begin(self) -> Beginning:
-        if not self._data_dir.is_new:
-            return self._restart()
-        cluster = check_bootstrap(self._config, _resolve)
-        if self._config.initial_cluster_state == "existing":
-            return await self._join(cluster)
-        return await self._bootstrap(cluster)
 
     def _restart(self) -> Beginning:
         wal, replay = self._data_dir.open_wal()
@@ -153,61 +146,12 @@ class Node:
         raft_log = MemoryStorage(hard_state=replay.hard_state, entries=replay.entries)
         return Beginning(member_id, cluster_id, wal, raft_log, replay)
 
-    async def _bootstrap(self, cluster: Mapping[str, tuple[str, ...]]) -> Beginning:
-        members = membership.bootstrap_members(cluster.items(), self._config.initial_cluster_token)
-        own = next(member for member in members if member.name == self._config.name)
-        await self._refuse_second_birth(own.id, cluster)
-        cluster_id = membership.cluster_id(member.id for member in members)
-        entries = membership.bootstrap_entries(members)
-        hard_state = HardState(term=1, vote=NONE, commit=len(entries))
-        wal = self._data_dir.create_wal(encode_metadata(own.id, cluster_id), hard_state, tuple(entries))
-        return Beginning(own.id, cluster_id, wal, MemoryStorage(hard_state=hard_state, entries=entries))
-
-    async def _refuse_second_birth(self, own_id: int, cluster: Mapping[str, tuple[str, ...]]) -> None:
-        """A member that has served and lost its data may have forgotten votes: it must not bootstrap itself again."""
-        others = [url for name, urls in cluster.items() if name != self._config.name for url in urls]
-        for seen in await asyncio.gather(*(self._cluster_at(url) for url in others)):
-            for member in seen.members if seen is not None else ():
-                if member.id == own_id and member.client_urls:
-                    raise JoinRefused(
-                        f"member {own_id:x} has already been bootstrapped, but {self._config.data_dir} is empty\n"
-                        "  It may have voted and forgotten it. Bring its data back, "
-                        "or remove the member from the cluster and add it again as a new one."
-                    )
-
-    async def _cluster_at(self, url: str) -> Any:
-        try:
-            return await asyncio.wait_for(self._discovery.cluster([url]), 1.0)
-        except (OSError, TimeoutError):
-            return None
-
-    async def _join(self, cluster: Mapping[str, tuple[str, ...]]) -> Beginning:
-        others = sorted(url for name, urls in cluster.items() if name != self._config.name for url in urls)
-        seen = None
-        for url in others:
-            seen = await self._cluster_at(url)
-            if seen is not None:
-                break
-        if seen is None:
-            raise JoinRefused(
-                "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs\n"
-                f"  Asked {', '.join(others) or 'nobody'}. At least one member must run; check --initial-cluster."
-            )
-        own_id = joining.identify(cluster, self._config.name, seen.members)
-        await self._check_versions(seen.members, own_id)
-        wal = self._data_dir.create_wal(encode_metadata(own_id, seen.cluster_id))
-        self._known_members = {member.id: member.peer_urls for member in seen.members}
-        return Beginning(own_id, seen.cluster_id, wal, MemoryStorage())
-
-    async def _check_versions(self, members: Sequence[Any], own_id: int) -> None:
-        for member in members:
-            if member.id == own_id:
-                continue
-            try:
-                versions = await asyncio.wait_for(self._discovery.versions(member.peer_urls), 1.0)
-            except (OSError, TimeoutError):
-                continue
-            joining.require_compatible(versions.cluster, self._config.claim_etcd_version)
+    def _begin(self, born: Birth) -> Beginning:
+        metadata = encode_metadata(born.member_id, born.cluster_id)
+        wal = self._data_dir.create_wal(metadata, born.hard_state, born.entries)
+        self._known_members = born.known
+        raft_log = MemoryStorage(hard_state=born.hard_state, entries=born.entries)
+        return Beginning(born.member_id, born.cluster_id, wal, raft_log)
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -405,13 +349,6 @@ def _raft(config: Config, beginning: Beginning, machine: Machine) -> RawNode:
         storage.set_hard_state(HardState(storage.hard_state.term, storage.hard_state.vote, machine.applied_index))
     raft_config = RaftConfig(id=beginning.member_id, election_ticks=config.election_ticks, pre_vote=config.pre_vote)
     return RawNode(raft_config, storage, applied=machine.applied_index, random=random.SystemRandom().randrange)
-
-
-def _resolve(host: str) -> str:
-    try:
-        return socket.gethostbyname(host)
-    except OSError:
-        return host
 
 
 def _require_no_error(task: "asyncio.Task[None]") -> None:
