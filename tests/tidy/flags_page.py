@@ -40,7 +40,7 @@ SHOWN_BY = {
     "strict-reconfig-check": f"{EFFECT}::test_a_change_that_endangers_the_quorum_is_refused_if_checked",
     "pre-vote": f"{EFFECT}::test_with_pre_vote_a_member_without_quorum_leaves_the_term_alone",
     "auto-compaction-retention": f"{EFFECT}::test_old_revisions_go_after_the_retention",
-    "auto-compaction-mode": f"{CONFIG}::test_retention_is_hours_a_duration_or_revisions",
+    "auto-compaction-mode": "tests/unit/kvorum/server/test_server.py::test_history_is_compacted_by_itself",
     "logger": f"{EFFECT}::test_logs_are_json_with_level_time_and_message",
     "log-outputs": f"{EFFECT}::test_logs_go_where_they_are_told_to",
     "log-level": f"{EFFECT}::test_logs_hold_what_is_as_grave_as_asked",
