@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import yaml
 
+from kvorum import __version__
 from kvorum.flags import (
     BOOL,
     CLAIM,
@@ -38,8 +39,6 @@ from kvorum.flags import (
     parse_url,
     variable,
 )
-
-VERSION = "0.1.0"
 
 ELECTION_TIMEOUT_MAX_MS = 50_000
 QUOTA_DEFAULT_BYTES = 2 << 30
@@ -353,7 +352,7 @@ def _refuse(given: Mapping[str, Setting], warnings: list[str]) -> None:
         allowed = " or ".join(flag.accepts or (flag.default or "leaving it out",))
         raise _failed(
             f"{setting.origin}={setting.text} is not supported yet: {flag.note}",
-            f"Kvorum {VERSION} goes on only with {allowed}; docs/flags.md lists every flag",
+            f"Kvorum {__version__} goes on only with {allowed}; docs/flags.md lists every flag",
         )
 
 
@@ -558,7 +557,7 @@ def version_text(claimed: str) -> str:
     """Four lines like etcd's. Harnesses parse the first; the second is the truth."""
     return (
         f"etcd Version: {claimed}\n"
-        f"Kvorum Version: {VERSION}\n"
+        f"Kvorum Version: {__version__}\n"
         f"Python Version: {platform.python_version()}\n"
         f"OS/Arch: {platform.system().lower()}/{platform.machine()}"
     )

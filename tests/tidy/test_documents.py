@@ -3,7 +3,7 @@
 import re
 import tomllib
 
-from kvorum.config import VERSION
+from kvorum import __version__
 
 from tests.tidy.sources import PACKAGES, REPOSITORY, files, name_of
 
@@ -31,7 +31,7 @@ def test_targets_that_documents_name_are_in_the_makefile() -> None:
 
 def test_the_version_is_one() -> None:
     projects = [REPOSITORY / folder / "pyproject.toml" for folder in (".", "node-image", "operator")]
-    assert {tomllib.loads(path.read_text("utf-8"))["project"]["version"] for path in projects} == {VERSION}
+    assert {tomllib.loads(path.read_text("utf-8"))["project"]["version"] for path in projects} == {__version__}
 
 
 def test_every_invariant_is_written_down_once_and_none_is_quoted_that_is_not() -> None:

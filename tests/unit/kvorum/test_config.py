@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from kvorum.config import VERSION, Answered, Config, ConfigError, check_bootstrap, load
+from kvorum import __version__
+from kvorum.config import Answered, Config, ConfigError, check_bootstrap, load
 from kvorum.flags import FLAGS, Status, Url, variable
 
 LOCAL_PEERS = "http://localhost:2380"
@@ -497,7 +498,7 @@ def answered(*argv: str) -> str:
 
 def test_the_version_is_etcds_line_first_and_ours_second() -> None:
     lines = answered("--version").splitlines()
-    assert lines[:2] == ["etcd Version: 3.5.30", f"Kvorum Version: {VERSION}"]
+    assert lines[:2] == ["etcd Version: 3.5.30", f"Kvorum Version: {__version__}"]
     assert len(lines) == 4
     assert answered("--claim-etcd-version=3.4.23", "--version").splitlines()[0] == "etcd Version: 3.4.23"
 
