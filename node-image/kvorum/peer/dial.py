@@ -144,8 +144,9 @@ class Connection(asyncio.Protocol):
 class Connections:
     """Kept connections by URL: whoever asks takes an idle one or dials, and puts it back."""
 
-    def __init__(self, *, dial_timeout_s: float) -> None:
+    def __init__(self, *, dial_timeout_s: float, idle_s_max: float = IDLE_S_MAX) -> None:
         self._dial_timeout_s = dial_timeout_s
+        self._idle_s_max = idle_s_max
         self._idle: dict[str, list[tuple[float, Connection]]] = {}
         self._closed = False
 
@@ -199,7 +200,7 @@ class Connections:
         idle = self._idle.get(url, [])
         while idle:
             since, connection = idle.pop()
-            if connection.usable and now - since < IDLE_S_MAX:
+            if connection.usable and now - since < self._idle_s_max:
                 return connection
             connection.close()
         self._idle.pop(url, None)

@@ -14,7 +14,6 @@ from kvorum.peer.streams import Decoder, StreamBroken
 from kvorum.raft.message import Message
 from kvorum.wire import http1
 
-READ_TIMEOUT_S: Final = 5.0  # the other side sends at least a heartbeat every 5/3 s
 REFUSAL_BYTES_MAX: Final = 4096
 
 
@@ -28,11 +27,12 @@ class StreamRefused(Exception):
 
 
 class Inbound(asyncio.Protocol):
-    """deliver: what a read completed; never empty."""
+    """deliver: what a read completed; never empty. read_timeout_s: without a byte, and the stream is given up."""
 
-    def __init__(self, decoder: Decoder, deliver: Callable[[list[Message]], None]) -> None:
+    def __init__(self, decoder: Decoder, deliver: Callable[[list[Message]], None], *, read_timeout_s: float) -> None:
         self._decoder = decoder
         self._deliver = deliver
+        self._read_timeout_s = read_timeout_s
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._http = http1.ResponseReader(body_bytes_max=None)
@@ -47,7 +47,7 @@ class Inbound(asyncio.Protocol):
         """Raises StreamRefused, or OSError where there was no answer."""
         assert self._transport is not None
         self._transport.write(request)
-        async with asyncio.timeout(READ_TIMEOUT_S):
+        async with asyncio.timeout(self._read_timeout_s):
             answer = await self._answered
             if answer.status != 200:
                 await self._ended
@@ -72,7 +72,7 @@ class Inbound(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._timer = self._loop.call_later(READ_TIMEOUT_S, self._check_silence)
+        self._timer = self._loop.call_later(self._read_timeout_s, self._check_silence)
 
     def data_received(self, data: bytes) -> None:
         if self._ended.done():
@@ -107,9 +107,9 @@ class Inbound(asyncio.Protocol):
         self._finish(str(exc or "closed"))
 
     def _check_silence(self) -> None:
-        left = self._last_read + READ_TIMEOUT_S - self._loop.time()
+        left = self._last_read + self._read_timeout_s - self._loop.time()
         if left <= 0:
-            self._finish(f"silent for {READ_TIMEOUT_S:g} s")
+            self._finish(f"silent for {self._read_timeout_s:g} s")
             self.close()
         else:
             self._timer = self._loop.call_later(left, self._check_silence)

@@ -15,10 +15,9 @@ from kvorum.peer.handlers import Answer, Handlers, StreamOpened
 from kvorum.peer.outbound import Outbound
 from kvorum.peer.streams import MESSAGE_BYTES_MAX
 from kvorum.peer.transport import Transport
-from kvorum.peer.wiring import log
+from kvorum.peer.wiring import TIMINGS, log
 from kvorum.wire import http1
 
-READ_TIMEOUT_S: Final = 5.0  # etcd's --raft-read-timeout
 LINGER_S: Final = 1.0  # for the other side to read the last words before a connection is cut
 BACKLOG: Final = 1024
 DISCARDED_BYTES_MAX: Final = 256 << 10  # of a body that nobody reads, before its connection is given up
@@ -26,9 +25,15 @@ WRITE_BUFFER_BYTES: Final = 1 << 20  # in front of a stream's socket; beyond it 
 
 
 class PeerListener:
-    """Made within the running loop; close() ends what listen() began."""
+    """Made within the running loop; close() ends what listen() began.
 
-    def __init__(self, transport: Transport, handlers: Handlers) -> None:
+    read_timeout_s: without a byte on a connection that is no stream and waits for no answer of ours.
+    """
+
+    def __init__(
+        self, transport: Transport, handlers: Handlers, *, read_timeout_s: float = TIMINGS.read_timeout_s
+    ) -> None:
+        self.read_timeout_s = read_timeout_s
         self._transport = transport
         self._handlers = handlers
         self._servers: list[asyncio.AbstractServer] = []
@@ -121,7 +126,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._socket = transport
-        self._rearm(READ_TIMEOUT_S, self._check_silence)
+        self._rearm(self._listener.read_timeout_s, self._check_silence)
         self._listener.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -278,9 +283,9 @@ class _Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(delay_s, callback)
 
     def _check_silence(self) -> None:
-        left = self._last_read + READ_TIMEOUT_S - self._loop.time()
+        left = self._last_read + self._listener.read_timeout_s - self._loop.time()
         if self._answering is not None:
-            left = READ_TIMEOUT_S  # it waits for us
+            left = self._listener.read_timeout_s  # it waits for us
         if left <= 0:
             self.abort()
         else:

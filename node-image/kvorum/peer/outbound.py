@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from kvorum.peer.streams import Encoder
+from kvorum.peer.wiring import Timings
 from kvorum.raft.message import Message
 from kvorum.wire import http1
 
 QUEUE_COUNT_MAX: Final = 4096  # messages, as etcd; beyond it they are dropped and raft is told
 CHUNK_BYTES_MAX: Final = 1 << 20  # after this many bytes the socket is asked whether it takes more
-HEARTBEAT_S: Final = 5 / 3  # the reading side gives up after 5 s of silence
-STALLED_S: Final = 5.0  # not a byte was taken for this long: the peer is gone or stuck
 
 
 class Carrier(Protocol):
@@ -32,10 +31,13 @@ class Carrier(Protocol):
 class Outbound:
     """on_broken: called once, when the stream ends otherwise than by end(); what was sent last may be lost with it."""
 
-    def __init__(self, carrier: Carrier, encoder: Encoder, on_broken: Callable[["Outbound"], None]) -> None:
+    def __init__(
+        self, carrier: Carrier, encoder: Encoder, on_broken: Callable[["Outbound"], None], timings: Timings
+    ) -> None:
         self._carrier = carrier
         self._encoder = encoder
         self._on_broken = on_broken
+        self._timings = timings
         self._queue: deque[Message] = deque()
         self._paused = False
         self._ended = False
@@ -43,7 +45,7 @@ class Outbound:
         self._taken_bytes = 0  # of those, what the socket had taken at the last look
         self._loop = asyncio.get_running_loop()
         self._progress_at = self._loop.time()
-        self._timer = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
+        self._timer = self._loop.call_later(timings.heartbeat_s, self._heartbeat)
 
     @property
     def sent_bytes(self) -> int:
@@ -114,14 +116,14 @@ class Outbound:
         taken = self._written_bytes - buffered
         if taken > self._taken_bytes or not buffered:
             self._taken_bytes, self._progress_at = taken, now
-        elif now - self._progress_at >= STALLED_S:
+        elif now - self._progress_at >= self._timings.stalled_s:
             self._stop()
             self._carrier.abort()
             self._on_broken(self)
             return
         if not self._paused:
             self._write_chunk([self._encoder.heartbeat], len(self._encoder.heartbeat))
-        self._timer = self._loop.call_later(HEARTBEAT_S, self._heartbeat)
+        self._timer = self._loop.call_later(self._timings.heartbeat_s, self._heartbeat)
 
     def _stop(self) -> None:
         self._ended = True

@@ -7,7 +7,6 @@ stand on connections that it dialed (attach). Without one of those, messages go 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
 
 from kvorum.peer.dial import Connections
 from kvorum.peer.identity import RAFT_TO, hex_id
@@ -18,9 +17,6 @@ from kvorum.peer.streams import AppendDecoder, AppendEncoder, Decoder, MessageDe
 from kvorum.peer.urls import Urls
 from kvorum.peer.wiring import Activity, Wiring, log, report_crash
 from kvorum.raft.message import Message, MessageType
-
-REDIAL_S: Final = 0.1  # from the start of one dial to the next, after a failure and after a good end alike
-PROBE_S: Final = 4.0
 
 
 class Peer:
@@ -46,11 +42,6 @@ class Peer:
     @property
     def active_since(self) -> float | None:
         return self._activity.since
-
-    @property
-    def round_trip_s(self) -> float | None:
-        """Of the last probe; None if it failed."""
-        return self._pipeline.round_trip_s
 
     @property
     def sent_bytes(self) -> int:
@@ -80,7 +71,7 @@ class Peer:
     def attach(self, kind: StreamKind, carrier: Carrier) -> Outbound:
         """Makes a connection that the other member dialed the stream to it, in place of an earlier one."""
         encoder = AppendEncoder(self._wiring.blocks) if kind is StreamKind.APPEND else MessageEncoder()
-        stream = Outbound(carrier, encoder, partial(self._stream_broken, kind))
+        stream = Outbound(carrier, encoder, partial(self._stream_broken, kind), self._wiring.timings)
         former = self._append_stream if kind is StreamKind.APPEND else self._message_stream
         self._set_stream(kind, stream)
         if former is not None:
@@ -138,7 +129,7 @@ class Peer:
             except OSError as error:
                 self._urls.failed(url)
                 self._activity.failed(f"{url}: {error or type(error).__name__}")
-            await asyncio.sleep(max(0.0, started + REDIAL_S - loop.time()))
+            await asyncio.sleep(max(0.0, started + self._wiring.timings.redial_s - loop.time()))
 
     async def _read(self, kind: StreamKind, url: str) -> str:
         """Dials once and reads until the end. Raises StreamRefused, OSError."""
@@ -154,7 +145,7 @@ class Peer:
             url,
             target,
             headers,
-            lambda: Inbound(decoder, self._wiring.deliver),
+            lambda: Inbound(decoder, self._wiring.deliver, read_timeout_s=self._wiring.timings.read_timeout_s),
             dial_timeout_s=self._wiring.dial_timeout_s,
         )
         self._inbound[kind] = inbound
@@ -169,7 +160,7 @@ class Peer:
     async def _keep_probing(self) -> None:
         """Twice each time, as etcd: on the kept connection, and on a new one to see whether new ones are taken."""
         while True:
-            await asyncio.sleep(PROBE_S)
+            await asyncio.sleep(self._wiring.timings.probe_s)
             self._pipeline.probe()
             fresh = Connections(dial_timeout_s=self._wiring.dial_timeout_s)
             url = self._urls.chosen

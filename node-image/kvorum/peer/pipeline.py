@@ -38,7 +38,6 @@ class Pipeline:
         self._task.add_done_callback(report_crash)
         self._drifting = False
         self.sent_bytes = 0
-        self.round_trip_s: float | None = None
 
     def send(self, messages: Sequence[Message]) -> bool:
         """Queues them. False if some found no room and are lost."""
@@ -96,10 +95,8 @@ class Pipeline:
         try:
             answer = await self._connections.ask(self._urls.chosen, "GET", "/raft/probing", timeout_s=ANSWER_TIMEOUT_S)
         except OSError:
-            self.round_trip_s = None
             return
-        self.round_trip_s = time.monotonic() - started
-        drift_s = clock_drift_s(answer.body, time.time(), self.round_trip_s)
+        drift_s = clock_drift_s(answer.body, time.time(), round_trip_s=time.monotonic() - started)
         drifting = drift_s is not None and abs(drift_s) > CLOCK_DRIFT_S_MAX
         if drifting and not self._drifting:
             log.warning("the clock of peer %s differs from ours by %.1f s", hex_id(self._member_id), drift_s)

@@ -15,7 +15,7 @@ from kvorum.peer.peer import Peer
 from kvorum.peer.pipeline import Pipeline
 from kvorum.peer.streams import StreamKind
 from kvorum.peer.urls import Urls
-from kvorum.peer.wiring import Activity, Wiring, log
+from kvorum.peer.wiring import TIMINGS, Activity, Timings, Wiring, log
 from kvorum.raft.message import NONE, Message, MessageType
 
 STRANGERS_COUNT_MAX: Final = 16
@@ -35,12 +35,10 @@ _NOT_RECEIVED: Final = _LOCAL | {MessageType.SNAPSHOT}  # a snapshot comes with 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Of one member, since it was added. round_trip_s: of the last probe, None if it failed."""
+    """With one member, since it was added."""
 
     sent_bytes: int
     received_bytes: int
-    round_trip_s: float | None
-    active: bool
 
 
 class Transport:
@@ -62,6 +60,7 @@ class Transport:
         on_unreachable: Callable[[int], None],
         on_removed: Callable[[], None],
         on_snapshot: Callable[[int, bool], None],
+        timings: Timings = TIMINGS,
     ) -> None:
         self.identity = identity
         self._on_messages = on_messages
@@ -72,6 +71,7 @@ class Transport:
             deliver=self._deliver,
             on_unreachable=on_unreachable,
             on_removed=on_removed,
+            timings=timings,
         )
         self._peers: dict[int, Peer] = {}
         self._strangers: dict[int, Pipeline] = {}
@@ -120,11 +120,6 @@ class Transport:
         else:
             peer.update(urls)
 
-    def update_peer(self, member_id: int, urls: Sequence[str]) -> None:
-        """Does nothing for one that is not known."""
-        if member_id in self._peers:
-            self._peers[member_id].update(urls)
-
     def remove_peer(self, member_id: int) -> None:
         """Ends all that stands between us. Its next dial is refused, by what the members then say of it."""
         for part in (self._peers.pop(member_id, None), self._strangers.pop(member_id, None)):
@@ -149,10 +144,8 @@ class Transport:
         return None if peer is None else peer.active_since
 
     def traffic(self) -> dict[int, Traffic]:
-        return {
-            member_id: Traffic(peer.sent_bytes, peer.received_bytes, peer.round_trip_s, peer.active_since is not None)
-            for member_id, peer in self._peers.items()
-        }
+        """By member."""
+        return {member_id: Traffic(peer.sent_bytes, peer.received_bytes) for member_id, peer in self._peers.items()}
 
     # What the listener hands over
 

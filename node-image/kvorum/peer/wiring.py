@@ -15,6 +15,20 @@ log = logging.getLogger("kvorum.peer")
 
 
 @dataclass(frozen=True, slots=True)
+class Timings:
+    """How patient a member is with another, in seconds. The defaults are etcd's: both sides have to go by them."""
+
+    redial_s: float = 0.1  # from the start of one dial to the next, after a failure and after a good end alike
+    probe_s: float = 4.0
+    heartbeat_s: float = 5 / 3  # on a stream; its reading side gives up after read_timeout_s
+    read_timeout_s: float = 5.0  # without a byte from the other side; etcd's --raft-read-timeout
+    stalled_s: float = 5.0  # not a byte was taken for this long: the peer is gone or stuck
+
+
+TIMINGS = Timings()
+
+
+@dataclass(frozen=True, slots=True)
 class Wiring:
     """dial_timeout_s: for a connection to be made; 1 s and one election timeout in etcd.
 
@@ -28,6 +42,7 @@ class Wiring:
     deliver: Callable[[list[Message]], None]
     on_unreachable: Callable[[int], None]
     on_removed: Callable[[], None]
+    timings: Timings = TIMINGS
     blocks: EntryBlocks = field(default_factory=EntryBlocks)
 
     def unreachable(self, member_id: int) -> None:

@@ -8,18 +8,22 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ParamSpec
 
 from kvorum.peer.handlers import Handlers
 from kvorum.peer.identity import Identity
 from kvorum.peer.listener import PeerListener
 from kvorum.peer.transport import Transport
+from kvorum.peer.wiring import TIMINGS, Timings
 from kvorum.raft.message import Message
 from kvorum.server.peers import LeaseLife
 from kvorum.state import refusal
 from kvorum.state.membership import Member
 from kvorum.state.refusal import Refusal
 from kvorum.wire import http1
+
+from tests.kit.deadline import wait_until_async
 
 CLUSTER = 0xF17F1B424CD6018D
 HOST = "127.0.0.1"
@@ -51,11 +55,10 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 
 async def until(predicate: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-    loop = asyncio.get_running_loop()
-    end = loop.time() + deadline_s
-    while not predicate():
-        assert loop.time() < end, f"not within {deadline_s:g} s: {what}"
-        await asyncio.sleep(0.005)
+    async def holds() -> object:
+        return predicate()
+
+    await wait_until_async(holds, deadline_s, what)
 
 
 @dataclass
@@ -133,7 +136,13 @@ class Here:
     """One member on loopback, and what its raft would have seen. Made within the loop by start()."""
 
     def __init__(
-        self, member_id: int, *, cluster_id: int = CLUSTER, url: str = f"http://{HOST}:1", version: str = "3.5.30"
+        self,
+        member_id: int,
+        *,
+        cluster_id: int = CLUSTER,
+        url: str = f"http://{HOST}:1",
+        version: str = "3.5.30",
+        timings: Timings = TIMINGS,
     ) -> None:
         self.id = member_id
         self.answers = Answers()
@@ -152,8 +161,10 @@ class Here:
             on_unreachable=self.unreachable.append,
             on_removed=self._was_removed,
             on_snapshot=lambda member_id, ok: self.snapshots.append((member_id, ok)),
+            timings=timings,
         )
-        self.listener = PeerListener(self.transport, Handlers(self.transport, self.answers))
+        self._read_timeout_s = timings.read_timeout_s
+        self.listener = self._new_listener()
 
     @property
     def url(self) -> str:
@@ -164,8 +175,12 @@ class Here:
         return self
 
     async def restart_listener(self, port: int) -> None:
-        self.listener = PeerListener(self.transport, Handlers(self.transport, self.answers))
+        self.listener = self._new_listener()
         await self.listener.listen(HOST, port)
+
+    def _new_listener(self) -> PeerListener:
+        handlers = Handlers(self.transport, self.answers)
+        return PeerListener(self.transport, handlers, read_timeout_s=self._read_timeout_s)
 
     async def close(self) -> None:
         await self.transport.close()
@@ -186,7 +201,7 @@ async def connected(*members: Here) -> None:
     for one in members:
         for other in members:
             if one is not other:
-                await until(lambda one=one, other=other: streams_stand(one, other), f"streams {one.id:x}-{other.id:x}")  # type: ignore[misc]  # loop variables are bound here
+                await until(partial(streams_stand, one, other), f"streams {one.id:x}-{other.id:x}")
 
 
 def streams_stand(one: Here, other: Here) -> bool:

@@ -103,10 +103,9 @@ async def test_an_answer_that_closes_is_the_last_on_its_connection() -> None:
 
 
 @in_loop
-async def test_an_old_idle_connection_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dial, "IDLE_S_MAX", -1.0)
+async def test_an_old_idle_connection_is_not_used() -> None:
     async with scripted(ok) as server:
-        connections = Connections(dial_timeout_s=5)
+        connections = Connections(dial_timeout_s=5, idle_s_max=-1.0)
         for _ in range(2):
             await connections.ask(server.url, "GET", "/", timeout_s=5)
         assert server.connections == 2

@@ -9,8 +9,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from kvorum.peer import listener
 from kvorum.peer.handlers import SMALL_BODY_BYTES_MAX
+from kvorum.peer.wiring import TIMINGS, Timings
 from kvorum.raft.message import Entry, Message, MessageType
 from kvorum.server.peers import LeaseLife
 from kvorum.state.membership import Member
@@ -72,8 +72,8 @@ def raw(line: str, headers: Mapping[str, str] | None = None, body: bytes | None 
     )
 
 
-async def here() -> Here:
-    member = Here(OWN)
+async def here(timings: Timings = TIMINGS) -> Here:
+    member = Here(OWN, timings=timings)
     member.answers.listed = list(MEMBERS)
     member.answers.removed = {GONE}
     member.answers.leases = {LEASE: LeaseLife(599, 600, (b"e",))}
@@ -554,9 +554,8 @@ async def test_a_leader_that_streams_a_snapshot_reads_its_refusal() -> None:
 
 
 @in_loop
-async def test_an_idle_connection_is_closed_and_one_that_waits_for_us_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "READ_TIMEOUT_S", 0.2)
-    member = await here()
+async def test_an_idle_connection_is_closed_and_one_that_waits_for_us_is_not() -> None:
+    member = await here(Timings(read_timeout_s=0.2))
     loop = asyncio.get_running_loop()
     reader, writer = await asyncio.open_connection(HOST, member.port)
     started = loop.time()

@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import pytest
-from kvorum.peer import inbound, outbound, peer, pipeline
+from kvorum.peer import outbound, pipeline
 from kvorum.peer.outbound import Outbound
 from kvorum.peer.streams import MessageEncoder
 from kvorum.peer.transport import Transport
+from kvorum.peer.wiring import TIMINGS, Timings
 from kvorum.raft.message import Entry, Message, MessageType, Snapshot
 from kvorum.wire import http1
 
@@ -33,9 +34,9 @@ def of_type(messages: Sequence[Message], kind: MessageType) -> list[Message]:
     return [message for message in messages if message.type is kind]
 
 
-async def two(proxy: Proxy | None = None) -> tuple[Here, Here]:
+async def two(proxy: Proxy | None = None, timings: Timings = TIMINGS) -> tuple[Here, Here]:
     """A and B. A's dials to B go through the proxy, if there is one: B's messages to A travel there."""
-    a, b = await Here(A).start(), await Here(B).start()
+    a, b = await Here(A, timings=timings).start(), await Here(B, timings=timings).start()
     if proxy:
         proxy.target_port = b.port
     a.transport.add_peer(B, [proxy.url if proxy else b.url])
@@ -203,19 +204,16 @@ async def test_new_urls_are_used_at_the_next_dial() -> None:
     await until(lambda: a.transport._peers[B].active_since is None, "nothing there")
     a.transport.add_peer(B, [b.url])  # a known one: its URLs have changed
     await connected(a, b)
-    a.transport.update_peer(B, [f"http://{HOST}:1"])
-    a.transport.update_peer(0xDEAD, [f"http://{HOST}:1"])
+    a.transport.add_peer(B, [f"http://{HOST}:1"])
     a.transport.send([heartbeat(1)])
     await until(lambda: b.received, "what stands goes on")
     await close(a, b)
 
 
-@in_loop
-async def test_a_stalled_member_costs_a_bounded_queue_and_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "HEARTBEAT_S", 0.05)
-    monkeypatch.setattr(outbound, "STALLED_S", 1000.0)
+async def stalled(timings: Timings) -> tuple[Here, Here, Proxy, Outbound]:
+    """A, whose appends to B go as far as they are taken, B, the proxy that takes nothing, and the stream into it."""
     proxy = await Proxy().start()
-    a, b = await Here(A).start(), await Here(B).start()
+    a, b = await Here(A, timings=timings).start(), await Here(B, timings=timings).start()
     proxy.target_port = a.port
     a.transport.add_peer(B, [b.url])
     b.transport.add_peer(A, [proxy.url])
@@ -223,17 +221,33 @@ async def test_a_stalled_member_costs_a_bounded_queue_and_is_given_up(monkeypatc
     proxy.flowing.clear()
     stream = a.transport._peers[B]._append_stream
     assert stream is not None
+    return a, b, proxy, stream
+
+
+async def send_appends(a: Here, enough: Callable[[], object]) -> None:
+    """64 KiB each: into the sockets, then the buffer, then the queue, then away."""
     index = 0
-    while not a.unreachable:  # 64 KiB each: into the sockets, then the buffer, then the queue, then away
+    while not enough():
         a.transport.send([append(index, 1, size=65536)])
         index += 1
         assert index < 3 * outbound.QUEUE_COUNT_MAX
         await asyncio.sleep(0)
+
+
+@in_loop
+async def test_a_stalled_member_costs_a_bounded_queue() -> None:
+    a, b, proxy, stream = await stalled(Timings(heartbeat_s=0.05, stalled_s=1000.0, read_timeout_s=1000.0))
+    await send_appends(a, lambda: a.unreachable)
     assert len(stream._queue) == outbound.QUEUE_COUNT_MAX
     assert stream._carrier.buffered_bytes() < 4 << 20
-    monkeypatch.setattr(outbound, "STALLED_S", 0.2)
-    # Before the reading side, which has its own 5 s.
-    await until(lambda: a.transport._peers[B]._append_stream is not stream, "the stream is given up", deadline_s=4)
+    await close(a, b, proxy)
+
+
+@in_loop
+async def test_a_stalled_member_is_given_up() -> None:
+    a, b, proxy, stream = await stalled(Timings(heartbeat_s=0.05, stalled_s=0.2, read_timeout_s=1000.0))
+    await send_appends(a, lambda: stream._paused or a.unreachable)
+    await until(lambda: a.transport._peers[B]._append_stream is not stream, "the stream is given up")
     assert len(stream._queue) == 0
     proxy.flowing.set()
     await connected(a, b)
@@ -243,16 +257,8 @@ async def test_a_stalled_member_costs_a_bounded_queue_and_is_given_up(monkeypatc
 @in_loop
 async def test_a_slow_member_gets_everything_in_order() -> None:
     """The socket stops taking and goes on again: what waits meanwhile neither overtakes nor is lost."""
-    proxy = await Proxy().start()
-    a, b = await Here(A).start(), await Here(B).start()
-    proxy.target_port = a.port
-    a.transport.add_peer(B, [b.url])
-    b.transport.add_peer(A, [proxy.url])
-    await connected(a, b)
-    proxy.flowing.clear()
+    a, b, proxy, stream = await stalled(TIMINGS)
     sent: list[Message] = []
-    stream = a.transport._peers[B]._append_stream
-    assert stream is not None
     while len(stream._queue) < 50:
         sent.append(append(len(sent), 1, size=65536))
         a.transport.send(sent[-1:])
@@ -297,11 +303,9 @@ async def test_posts_wait_in_a_bounded_queue() -> None:
 
 
 @in_loop
-async def test_silence_of_5_s_ends_a_stream_and_heartbeats_prevent_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbound, "READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(outbound, "HEARTBEAT_S", 0.1)
+async def test_silence_of_5_s_ends_a_stream_and_heartbeats_prevent_it() -> None:
     proxy = await Proxy().start()
-    a, b = await two(proxy)
+    a, b = await two(proxy, Timings(heartbeat_s=0.1, read_timeout_s=0.5))
     readers = dict(a.transport._peers[B]._inbound)
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -343,6 +347,8 @@ class Wire:
         self.written = b""
         self.ended = False
         self.reading = True
+        self.taking = 0  # bytes between two looks at what is left
+        self.looks = 0
         self.left = 0
 
     def write(self, data: bytes) -> None:
@@ -350,6 +356,8 @@ class Wire:
         self.left += 0 if self.reading else len(data)
 
     def buffered_bytes(self) -> int:
+        self.looks += 1
+        self.left -= self.taking
         return self.left
 
     def end(self) -> None:
@@ -360,12 +368,12 @@ class Wire:
 
 
 @in_loop
-async def test_a_stream_says_nothing_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "HEARTBEAT_S", 0.02)
+async def test_a_stream_says_nothing_after_its_end() -> None:
+    timings = Timings(heartbeat_s=0.02)
     broken: list[Outbound] = []
     wire, other = Wire(), Wire()
-    stream = Outbound(wire, MessageEncoder(), broken.append)
-    second = Outbound(other, MessageEncoder(), broken.append)
+    stream = Outbound(wire, MessageEncoder(), broken.append, timings)
+    second = Outbound(other, MessageEncoder(), broken.append, timings)
     await until(lambda: wire.written, "a heartbeat")
     wire.written = b""
     stream.end()
@@ -380,21 +388,20 @@ async def test_a_stream_says_nothing_after_its_end(monkeypatch: pytest.MonkeyPat
 
 
 @in_loop
-async def test_a_stream_that_moves_slowly_is_not_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "HEARTBEAT_S", 0.01)
-    monkeypatch.setattr(outbound, "STALLED_S", 0.1)
+async def test_a_stream_that_moves_slowly_is_not_stalled() -> None:
+    timings = Timings(heartbeat_s=0.01, stalled_s=0.1)
     broken: list[Outbound] = []
     wire = Wire()
-    stream = Outbound(wire, MessageEncoder(), broken.append)
+    stream = Outbound(wire, MessageEncoder(), broken.append, timings)
     wire.reading = False
     stream.send([heartbeat(n) for n in range(100)])
     stream.pause()
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    while loop.time() - started < 0.5:
-        wire.left -= 1
-        await asyncio.sleep(0.01)
+    wire.taking = 1
+    looks = wire.looks
+    # Looks are a heartbeat apart: five times as long as a stream may stall.
+    await until(lambda: broken or wire.looks > looks + 50, "fifty looks")
     assert broken == []
+    wire.taking = 0
     await until(lambda: broken == [stream], "it takes nothing more")
     assert wire.ended
 
@@ -404,9 +411,11 @@ async def test_a_stream_that_moves_slowly_is_not_stalled(monkeypatch: pytest.Mon
 async def test_a_stream_of_a_member_that_speaks_otherwise_is_given_up(version: str | None) -> None:
     """It answers 200, and sends what would be a message; nothing of it reaches raft."""
     asked = 0
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal asked
+        serving.add(asyncio.current_task())
         await reader.readuntil(b"\r\n\r\n")
         asked += 1
         told = [] if version is None else [("X-Server-Version", version)]
@@ -423,7 +432,7 @@ async def test_a_stream_of_a_member_that_speaks_otherwise_is_given_up(version: s
     await close(a)
     server.close()
     await server.wait_closed()
-    await asyncio.sleep(0.01)  # the last connection ends
+    await until(lambda: all(task is not None and task.done() for task in serving), "the last connection ends")
 
 
 # Members come and go
@@ -510,15 +519,11 @@ async def test_a_member_that_is_away_is_logged_once_and_not_ten_times_a_second(
 
 
 @in_loop
-async def test_probes_go_on_the_kept_connection_and_on_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer, "PROBE_S", 0.1)
+async def test_probes_go_on_the_kept_connection_and_on_a_new_one() -> None:
     proxy = await Proxy().start()
-    a, b = await two(proxy)
+    a, b = await two(proxy, Timings(probe_s=0.1))
     before = proxy.accepted
     await until(lambda: proxy.accepted >= before + 4, "probes on new connections")
-    kept = a.transport.traffic()[B]
-    assert kept.round_trip_s is not None
-    assert 0 < kept.round_trip_s < 5
     # One new connection a round, and one that is kept for all of them.
     idle = a.transport._peers[B]._pipeline._connections._idle
     await until(lambda: any(connection.requests_count >= 3 for each in idle.values() for _, connection in each), "kept")
@@ -575,20 +580,8 @@ async def test_close_leaves_no_socket_and_no_task() -> None:
 
 @in_loop
 async def test_close_does_not_wait_for_a_stalled_member() -> None:
-    proxy = await Proxy().start()
-    a, b = await Here(A).start(), await Here(B).start()
-    proxy.target_port = a.port
-    a.transport.add_peer(B, [b.url])
-    b.transport.add_peer(A, [proxy.url])
-    await connected(a, b)
-    proxy.flowing.clear()
-    stream = a.transport._peers[B]._append_stream
-    assert stream is not None
-    index = 0
-    while not stream._queue:
-        a.transport.send([append(index, 1, size=65536)])
-        index += 1
-        await asyncio.sleep(0)
+    a, b, proxy, stream = await stalled(TIMINGS)
+    await send_appends(a, lambda: stream._queue)
     loop = asyncio.get_running_loop()
     started = loop.time()
     await close(a)
