@@ -176,22 +176,30 @@ def test_committed_entries_are_given_out_in_pieces() -> None:
     assert [[entry.data for entry in ready.committed] for ready in readies] == [[], [b"a", b"b"], [b"c"]]
 
 
-def test_entries_of_a_later_term_in_the_same_range_are_sent() -> None:
-    """Led before, lost the tail, leads again with a log of the same length: what is sent is what is there now."""
+def test_what_is_sent_is_of_this_leadership() -> None:
+    """Led before, lost the tail, leads again with a log of the same length: the range is the same, its entry is not."""
     node = leader(voters=(1, 2))
-    node.propose([b"old", b"older"])
-    assert [entry.data for message in appends(node.ready()) for entry in message.entries] == [b"old", b"older"]
-    node.advance()
-    node.step(Message(MessageType.APPEND, sender=2, term=2, index=1, log_term=1, entries=[Entry(2, 2, b"new")]))
+    node.propose([b"a"])
     pump(node)
-    node.tick()
+    node.propose([b"old"])
+    pump(node)
+    node.step(Message(MessageType.APPEND, sender=2, term=2, index=1, log_term=1, entries=[Entry(2, 2, b"new")]))
     node.step(Message(MessageType.TIMEOUT_NOW, sender=2, term=2))
     pump(node)
     node.step(Message(MessageType.VOTE_REPLY, sender=2, term=3))
-    pump(node)
-    node.step(Message(MessageType.APPEND_REPLY, sender=2, term=3, index=2, reject=True, reject_hint=1, log_term=1))
     (message,) = appends(node.ready())
-    assert [(entry.term, entry.data) for entry in message.entries] == [(2, b"new"), (3, b"")]
+    assert message.index == 2
+    assert message.entries == [Entry(3, 3)]
+
+
+def test_new_leader_counts_what_its_own_disk_has() -> None:
+    node = member(entries=[Entry(1, 1), Entry(1, 2)], config=Config(1, pre_vote=False))
+    node.campaign()
+    pump(node)
+    node.step(Message(MessageType.VOTE_REPLY, sender=2, term=1))
+    own = node.progress(1)
+    assert own is not None
+    assert (own.match, node.log.last_index) == (2, 3)
 
 
 def test_conf_changes_must_be_applied_before_advance() -> None:
