@@ -78,6 +78,7 @@ class Member:
         self.seen_log: list[int] = []  # for the oracle: terms by position
         self.seen_committed = 0
         self.seen_term_role = (0, Role.FOLLOWER)
+        self._storage = self.disk.storage()
         self._ready: Ready | None = None
         self._waiting: dict[bytes, None] = {}  # client entries proposed here, not answered yet
         self._reads: dict[bytes, int] = {}  # context -> what was committed when it was asked
@@ -91,9 +92,10 @@ class Member:
         self.incarnation += 1
         image = self.disk.applied
         self.applied, self.members = image.index, self.world.oracle.members_at(image.index)
+        self._storage = self.disk.storage()
         self.node = RawNode(
             replace(self.world.config, id=self.id),
-            self.disk.storage(),
+            self._storage,
             applied=image.index,
             random=self.world.rng.randrange,
         )
@@ -185,7 +187,7 @@ class Member:
         if self.applied > self.disk.applied.index and rng.random() < 0.2:
             self.disk.save_applied(AppliedImage(self.applied, self.members.conf_state()))
         if self.applied == self.disk.applied.index > 0 and rng.random() < self.world.faults.compaction:
-            storage = node._storage  # the server owns it; here it is only reachable so
+            storage = self._storage
             if storage.last_index < self.applied or node.log.snapshot is not None:
                 return
             snapshot = storage.create_snapshot(self.applied, self.members.conf_state(), b"state at %d" % self.applied)
