@@ -19,8 +19,3 @@ def holds(voters: Collection[int], healthy: Collection[int]) -> bool:
 def holds_without(voters: Collection[int], healthy: Collection[int], removed: int) -> bool:
     """Whether the voters that are left once `removed` is no member any more still have a quorum of healthy ones."""
     return holds(set(voters) - {removed}, set(healthy) - {removed})
-
-
-def survives_without(voters: Collection[int], healthy: Collection[int], taken_down: int) -> bool:
-    """Whether writes go on while taken_down stays a voter and is away. False for 1 and 2 voters."""
-    return len(voters) > 0 and len((set(healthy) & set(voters)) - {taken_down}) >= size(len(voters))
