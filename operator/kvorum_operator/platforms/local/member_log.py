@@ -10,6 +10,8 @@ import shutil
 from pathlib import Path
 from typing import IO
 
+from kvorum_operator.platforms.local.state_directory import privately
+
 LOG_BYTES_MAX = 16 << 20
 OLDER_PARTS_MAX = 3
 TAIL_BYTES = 64 << 10
@@ -18,13 +20,13 @@ COMPLAINT_CHARACTERS_MAX = 300
 
 def open_for_writing(path: Path) -> IO[bytes]:
     """Appending: after the file was emptied in place, writing goes on at its new end."""
-    return path.open("ab")
+    return open(path, "ab", opener=privately)
 
 
-def rotate(path: Path) -> bool:
-    """Log to log.1, log.1 to log.2 and so on, once it is too big. Whether it was."""
+def rotate(path: Path, bytes_max: int = LOG_BYTES_MAX) -> bool:
+    """Log to log.1, log.1 to log.2 and so on, once it is bigger than bytes_max. Whether it was."""
     try:
-        if path.stat().st_size <= LOG_BYTES_MAX:
+        if path.stat().st_size <= bytes_max:
             return False
     except FileNotFoundError:
         return False
@@ -32,7 +34,8 @@ def rotate(path: Path) -> bool:
         newer = path.with_name(f"{path.name}.{part - 1}")
         if newer.exists():
             newer.rename(path.with_name(f"{path.name}.{part}"))
-    shutil.copyfile(path, path.with_name(f"{path.name}.1"))
+    with path.open("rb") as log, open(path.with_name(f"{path.name}.1"), "wb", opener=privately) as part_1:
+        shutil.copyfileobj(log, part_1)
     os.truncate(path, 0)
     return True
 

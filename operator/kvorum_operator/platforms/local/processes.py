@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from kvorum_operator.platforms.local import member_log
-from kvorum_operator.platforms.local.state_directory import read_json, replace_durably
+from kvorum_operator.platforms.local.state_directory import make_private, read_json, replace_durably
 
 # The start time is kept by the kernel in ticks since the boot; as a time of day it moves a little with clock steps.
 START_TOLERANCE_S = 2.0
@@ -128,7 +128,7 @@ class Processes:
         """In a session of its own, its output appended to the member's log. Raises OSError."""
         folder = self._folder / name
         earlier = self.read(name)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ETCD_")}
         with member_log.open_for_writing(folder / "log") as log:
             child = subprocess.Popen(
@@ -148,12 +148,12 @@ class Processes:
         failures_count = earlier.failures_count if earlier is not None else 0
         self.write(name, Run(child.pid, started_s, settings, failures_count=failures_count))
 
-    async def stop(self, names: Sequence[str]) -> None:
-        """SIGTERM to all, SIGKILL to those that have not ended after STOP_S. Returns when all have."""
+    async def stop(self, names: Sequence[str], patience_s: float = STOP_S) -> None:
+        """SIGTERM to all, SIGKILL to those that have not ended after patience_s. Returns when all have."""
         running = self.running(names)
         for process in running.values():
             send(process, signal.SIGTERM)
-        until = time.monotonic() + STOP_S
+        until = time.monotonic() + patience_s
         while any(self.is_alive(process) for process in running.values()):
             if time.monotonic() > until:
                 for process in running.values():

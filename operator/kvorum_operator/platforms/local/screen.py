@@ -64,10 +64,10 @@ class Lines:
         rows = [COLUMNS, *(cells(member) for member in status.members)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
         for row in rows:
-            print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())  # noqa: T201
+            print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())  # noqa: T201 - output, as in say
         if status.endpoints and serves(status):
-            print(f"  endpoints  {','.join(status.endpoints)}")  # noqa: T201
-            print(f"  try        {self._hints.command.format(endpoints=','.join(status.endpoints))}", flush=True)  # noqa: T201
+            print(f"  endpoints  {','.join(status.endpoints)}")  # noqa: T201 - output, as in say
+            print(f"  try        {self._hints.command.format(endpoints=','.join(status.endpoints))}", flush=True)  # noqa: T201 - output, as in say
 
     def close(self) -> None:
         pass

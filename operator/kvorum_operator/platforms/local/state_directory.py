@@ -8,6 +8,7 @@
     volumes/NAME/      labels.json, and the member's data below data/
 
 What is written once is durable before anything follows from it; what is written often is replaced as a whole.
+Directories and files that are made here are their owner's alone: members' data is nobody else's to read.
 """
 
 import errno
@@ -32,6 +33,7 @@ from kvorum_operator.objects.names import member_name
 
 PORTS_PER_MEMBER = 10
 BASE_PORT_DEFAULT = 2379
+DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 LOCK_TRIES_MAX = 5
 LOCK_RETRY_S = 0.05
 
@@ -59,12 +61,10 @@ class StateDirectory:
 
     def read_identity(self) -> Identity | None:
         """Raises StateRefused when it cannot be read."""
-        text = read_if_there(self.path / "cluster.json")
-        if text is None:
-            return None
         try:
-            return Identity(**json.loads(text))
-        except (ValueError, TypeError) as error:
+            text = read_if_there(self.path / "cluster.json")
+            return Identity(**json.loads(text)) if text is not None else None
+        except (OSError, ValueError, TypeError) as error:
             raise StateRefused(
                 f"{self.path / 'cluster.json'} is damaged: {error}\n"
                 "  It says which cluster the directory belongs to. Put it back, or move the directory away."
@@ -74,7 +74,7 @@ class StateDirectory:
         """The identity, made at the first use. Raises StateRefused when the directory is another cluster's."""
         found = self.read_identity()
         if found is None:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_private(self.path)
             made = Identity(
                 cluster.metadata.name, str(uuid.uuid4()), cluster.spec.engine, base_port or BASE_PORT_DEFAULT
             )
@@ -105,8 +105,8 @@ class StateDirectory:
 
     def lock(self) -> None:
         """Held until this process ends. Raises StateRefused when another operator holds it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        make_private(self.path)
+        file = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         if not take(file):
             os.close(file)
             raise StateRefused(
@@ -124,8 +124,11 @@ class StateDirectory:
 
     def operator_pid(self) -> int | None:
         """Who wrote itself into the lock last; it may have ended since."""
-        text = (read_if_there(self.path / "lock") or "").strip()
-        return int(text) if text.isdigit() else None
+        try:
+            pid = int(read_if_there(self.path / "lock") or "")
+        except ValueError:
+            return None
+        return pid if pid > 0 else None  # any other number would be no process but a group of them
 
     def is_locked(self) -> bool:
         """Whether an operator works on it now."""
@@ -145,13 +148,20 @@ class StateDirectory:
 
     def read_record(self) -> Record | None:
         """Raises StateRefused when it cannot be read: a cluster must not begin a second time because of that."""
-        text = read_if_there(self.path / "bootstrap.json")
-        if text is None:
-            return None
         try:
+            text = read_if_there(self.path / "bootstrap.json")
+            if text is None:
+                return None
             content = json.loads(text)
-            return Record(str(content["token"]), tuple(content["members"]))
-        except (ValueError, TypeError, KeyError) as error:
+            token, members = content["token"], content["members"]
+            if (
+                not isinstance(token, str)
+                or not isinstance(members, list)
+                or not all(isinstance(one, str) for one in members)
+            ):
+                raise TypeError("token must be a text and members a list of names")
+            return Record(token, tuple(members))
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise StateRefused(
                 f"{self.path / 'bootstrap.json'} is damaged: {error!r}\n"
                 "  It says with whom the cluster began. Put it back, or move the directory away."
@@ -166,7 +176,7 @@ class StateDirectory:
         """The resource as last written; None where there is none or it cannot be read: all is then observed anew."""
         try:
             return parse(yaml.safe_load(read_if_there(self.path / "status.yaml") or ""))
-        except (yaml.YAMLError, InvalidCluster):
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, InvalidCluster):
             return None
 
     def write_status(self, cluster: KVCluster, status: Status) -> None:
@@ -198,7 +208,7 @@ class StateDirectory:
             return
         making = volume.with_name(f".making-{name}")
         shutil.rmtree(making, ignore_errors=True)
-        making.mkdir(parents=True)
+        make_private(making)
         write_labels(making, labels, identity)
         making.rename(volume)
         sync_directory(volume.parent)
@@ -279,7 +289,20 @@ def take(file: int) -> bool:
     return False
 
 
+def make_private(path: Path) -> None:
+    """The directory, and those above it that are missing. What is there already keeps its mode."""
+    if not path.is_dir():
+        make_private(path.parent)
+        path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+
+
+def privately(path: str, flags: int) -> int:
+    """For open(): a file that is made is its owner's alone."""
+    return os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
+
+
 def read_if_there(path: Path) -> str | None:
+    """Raises UnicodeDecodeError where it is no text."""
     try:
         return path.read_text()
     except (FileNotFoundError, NotADirectoryError):
@@ -288,7 +311,7 @@ def read_if_there(path: Path) -> str | None:
 
 def replace_durably(path: Path, text: str) -> None:
     """Either the old content or the new one is found, whenever the power goes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     new = path.with_name(f".{path.name}.new")
     write_synced(new, text)
     new.rename(path)
@@ -307,12 +330,17 @@ def create_durably(path: Path, text: str) -> None:
 
 
 def replace_if_other(path: Path, text: str) -> None:
-    if read_if_there(path) != text:
-        replace_durably(path, text)
+    try:
+        if read_if_there(path) == text:
+            return
+    except UnicodeDecodeError:
+        pass  # damaged, and replaced like everything else that differs
+    replace_durably(path, text)
 
 
 def write_synced(path: Path, text: str) -> None:
-    with path.open("w") as file:
+    with open(path, "w", opener=privately) as file:
+        os.fchmod(file.fileno(), FILE_MODE)  # what an earlier attempt left behind may have another mode
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

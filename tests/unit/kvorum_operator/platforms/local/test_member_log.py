@@ -1,14 +1,16 @@
 """Logs of members: bounded, and their last word."""
 
+import stat
 from pathlib import Path
 
 import pytest
 from kvorum_operator.platforms.local import member_log
 
+BYTES_MAX = 100
+
 
 @pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(member_log, "LOG_BYTES_MAX", 100)
+def log(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
@@ -17,7 +19,7 @@ def test_log_that_is_too_big_moves_on_and_the_writer_goes_on_in_the_same_file(lo
         for part in range(6):
             writer.write(f"{part}".encode() * 101)
             writer.flush()
-            assert member_log.rotate(log)
+            assert member_log.rotate(log, BYTES_MAX)
             assert log.stat().st_size == 0
         writer.write(b"after")
     assert log.read_text() == "after", "no hole of zeros in front: the file is appended to"
@@ -25,10 +27,17 @@ def test_log_that_is_too_big_moves_on_and_the_writer_goes_on_in_the_same_file(lo
     assert [log.with_name(f"log.{part}").read_text()[0] for part in (1, 2, 3)] == ["5", "4", "3"]
 
 
+def test_log_and_its_older_parts_are_their_owners_alone(log: Path) -> None:
+    with member_log.open_for_writing(log) as writer:
+        writer.write(b"x" * (BYTES_MAX + 1))
+    assert member_log.rotate(log, BYTES_MAX)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in sorted(log.parent.iterdir())] == [0o600, 0o600]
+
+
 def test_log_within_bounds_or_missing_stays(log: Path) -> None:
-    assert not member_log.rotate(log)
+    assert not member_log.rotate(log, BYTES_MAX)
     log.write_text("x" * 100)
-    assert not member_log.rotate(log)
+    assert not member_log.rotate(log, BYTES_MAX)
     assert log.stat().st_size == 100
 
 

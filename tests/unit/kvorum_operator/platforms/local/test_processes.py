@@ -170,12 +170,11 @@ def test_stopped_member_is_no_failure(folder: Path) -> None:
 
 
 @pytest.mark.timeout(30)
-def test_member_that_ignores_the_signal_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvorum_operator.platforms.local.processes.STOP_S", 0.2)
+def test_member_that_ignores_the_signal_is_killed(folder: Path) -> None:
     processes = Processes(folder)
     processes.start("m-0", command(folder, STUBBORN), "")
     wait_ready(folder)
-    asyncio.run(processes.stop(["m-0"]))
+    asyncio.run(processes.stop(["m-0"], patience_s=0.2))
     assert look(processes, "m-0", NOW_S)[1] is None
 
 

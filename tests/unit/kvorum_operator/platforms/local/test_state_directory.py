@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -55,16 +56,53 @@ def test_directory_of_another_cluster_is_refused_with_the_way_out(
     assert state.read_identity() == made
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "demo"}'])
-def test_damaged_files_are_refused_and_not_written_anew(state: StateDirectory, text: str) -> None:
+DAMAGED = (b"", b"{", b"[]", b'{"name": "demo"}', b"\xff", b'{"token": "t", "members": "demo-0"}')
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_files_are_refused_and_not_written_anew(state: StateDirectory, content: bytes) -> None:
     state.path.mkdir(parents=True)
     for file in ("cluster.json", "bootstrap.json"):
-        (state.path / file).write_text(text)
+        (state.path / file).write_bytes(content)
     with pytest.raises(StateRefused, match="is damaged"):
         state.require_identity(cluster(), None)
     with pytest.raises(StateRefused, match="is damaged"):
         state.read_record()
-    assert (state.path / "cluster.json").read_text() == text
+    assert (state.path / "cluster.json").read_bytes() == content
+
+
+def test_everything_that_is_made_is_its_owners_alone(state: StateDirectory) -> None:
+    umask = os.umask(0)
+    try:
+        identity = state.require_identity(cluster(), None)
+        state.lock()
+        state.create_record(Record("token", ("demo-0",)))
+        state.write_status(cluster(), Status())
+        state.create_volume("demo-0", VolumeLabels(None, None), identity)
+        (state.path / ".left.new").touch(0o666)
+        state_directory.replace_durably(state.path / "left", "what a killed operator left had another mode")
+        state_directory.replace_durably(state.member("demo-0") / "config.yaml", "name: demo-0")
+    finally:
+        os.umask(umask)
+        state.unlock()
+    made = [state.path.parent, *state.path.parent.rglob("*")]
+    assert len(made) == 13
+    for path in made:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_directory_that_was_there_keeps_its_mode(state: StateDirectory) -> None:
+    state.path.mkdir(parents=True, mode=0o755)
+    state.require_identity(cluster(), None)
+    assert stat.S_IMODE(state.path.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "²", "pid"])
+def test_lock_that_names_no_process_names_none(state: StateDirectory, text: str) -> None:
+    """Whoever it names is sent a signal; 0 and less would be a whole group of processes."""
+    state.path.mkdir(parents=True)
+    (state.path / "lock").write_text(text)
+    assert state.operator_pid() is None
 
 
 def test_record_of_the_bootstrap_is_written_once(state: StateDirectory) -> None:
@@ -151,8 +189,9 @@ def test_status_is_read_as_written_and_a_damaged_one_is_none(state: StateDirecto
     found = state.read_resource()
     assert found is not None
     assert found.status == status
-    (state.path / "status.yaml").write_text("status: [")
-    assert state.read_resource() is None
+    for content in (b"status: [", b"\xff"):
+        (state.path / "status.yaml").write_bytes(content)
+        assert state.read_resource() is None
 
 
 def test_nine_members_stay_together_below_the_ephemeral_ports(state: StateDirectory) -> None:
