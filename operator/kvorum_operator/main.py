@@ -20,10 +20,12 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    if problem := contradiction(options):
+        return refuse(problem)
     if not sys.platform.startswith("linux"):
         return refuse("local runs on Linux only; on other systems run it in a Linux container or virtual machine.")
     # Here, because elsewhere its modules cannot even be imported.
-    from kvorum_operator.platforms.local.run import Refused  # noqa: PLC0415
+    from kvorum_operator.platforms.local.run import Refused  # noqa: PLC0415 - see above
 
     try:
         return asyncio.run(perform(options))
@@ -31,12 +33,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse(str(error))
     except ClientError as error:
         return refuse(f"the members answered: {error.text}")
-    except BrokenPipeError:
+    except BrokenPipeError:  # before other troubles of the system: it is one of them
         # Whoever read along has left: as with SIGHUP, the members keep running. Python would complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return refuse(f"{error.filename or options.state_dir or options.file}: {error.strerror or error}")
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED  # of a verb; while a cluster is run, the loop itself takes signals
+
+
+def contradiction(options: argparse.Namespace) -> str | None:
+    """What is said that would have no effect."""
+    given = {"--base-port": options.base_port, "--once": options.once, "--wait": options.wait}
+    given["--timeout"] = options.timeout
+    said = [option for option, value in given.items() if value is not None and value is not False]
+    if said and options.verb is not None:
+        return f"{', '.join(said)} is for running a cluster and says nothing to {options.verb}: leave it out"
+    if "--timeout" in said and "--wait" not in said:
+        return "--timeout is how long --wait waits: add --wait ready, or leave it out"
+    return None
 
 
 def refuse(text: str) -> int:
@@ -56,7 +72,7 @@ async def perform(options: argparse.Namespace) -> int:
                 base_port=options.base_port,
                 once=options.once,
                 wait_ready=options.wait == "ready",
-                timeout_s=options.timeout,
+                timeout_s=options.timeout if options.timeout is not None else run.WAIT_TIMEOUT_S,
             )
         )
     if options.verb == "list":
@@ -92,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     local.add_argument("--base-port", type=base_port, help="first member's client port, kept for good (2379)")
     local.add_argument("--once", action="store_true", help="take the steps that can be taken now, then leave")
     local.add_argument("--wait", choices=("ready",), help="leave once the cluster is ready; its members keep running")
-    local.add_argument("--timeout", type=duration_s, default=120.0, help="how long --wait waits (120s)")
+    local.add_argument("--timeout", type=duration_s, help="how long --wait waits (120s)")
     add_whereabouts(local, FILE_DEFAULT, None)
     verbs = local.add_subparsers(dest="verb", metavar="VERB", title="verbs for a cluster that is there")
 

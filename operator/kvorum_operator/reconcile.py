@@ -39,6 +39,7 @@ class Scene:
     volumes: Mapping[str, Volume]
     blocked: Mapping[str, str]
     record: Record | None
+    record_damage: str = ""
 
 
 class StepFailed(Exception):
@@ -109,9 +110,11 @@ class Reconciler:
             volumes=scene.volumes,
             blocked=scene.blocked,
             record=scene.record,
+            record_damage=scene.record_damage,
             latched_cluster_id=int(self.status.cluster_id, 16) if self.status.cluster_id else None,
             entries=asked.entries,
             answered=asked.answered,
+            own_words=asked.own_words,
             joining_since_s=statuses.joining_since(self.status),
         )
         # Tries count until another member is seen to lead; no leader for a moment is a hand-over under way.
@@ -125,7 +128,7 @@ class Reconciler:
         diagnosis = diagnose(cluster.spec, seen)
         decision = held or plan(cluster.spec, seen)
         refused = None
-        if held is None and not cluster.spec.paused:
+        if held is None and not cluster.spec.paused and not seen.record_damage:
             await self.platform.put_objects(cluster, seen)
         if isinstance(decision, Step):
             refused = await self._perform(decision, cluster, seen)

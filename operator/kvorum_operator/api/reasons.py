@@ -27,6 +27,9 @@ class Reason(StrEnum):
     SPEC_MISSING = "SpecMissing"  # the document went away: nothing is touched until it is back
     SPEC_INVALID = "SpecInvalid"  # the document cannot be read, or changes what cannot change
     NODE_BLOCKED = "NodeBlocked"  # a member cannot be started here: its port is taken, its program is missing
+    RECORD_DAMAGED = (
+        "RecordDamaged"  # the record of the bootstrap is there and cannot be read: nothing may follow from it
+    )
     FOREIGN_VOLUME = "ForeignVolume"  # a volume holds data of unknown origin where a member would be put
 
     # Something is broken.

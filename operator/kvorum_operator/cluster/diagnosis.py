@@ -11,7 +11,7 @@ from kvorum_operator.api.timestamps import from_seconds
 from kvorum_operator.api.v1alpha1 import Spec
 from kvorum_operator.cluster import quorum
 from kvorum_operator.cluster.guard import mismatch
-from kvorum_operator.cluster.observation import Entry, Observation
+from kvorum_operator.cluster.observation import Entry, Observation, OwnWord
 
 
 class Health(StrEnum):
@@ -23,6 +23,9 @@ class Health(StrEnum):
     AT_RISK = "AtRisk"  # just a quorum serves of three or more: the next loss stops writes
     NO_QUORUM = "NoQuorum"  # no writes
     SPLIT = "Split"  # two cluster ids
+
+
+DATA_LOST, REMOVED = "data-lost", "removed"  # as nodes of ours say it themselves
 
 
 class MemberState(StrEnum):
@@ -87,7 +90,9 @@ def view(name: str, spec: Spec, seen: Observation) -> MemberView:
 def state_of(name: str, entry: Entry | None, spec: Spec, seen: Observation) -> tuple[MemberState, str]:
     node, answer = seen.nodes.get(name), seen.answered.get(name)
     if seen.entries is not None and entry is None:
-        return MemberState.LEAVING, "is no member any more"
+        word = seen.own_words.get(name)
+        known = f"; {says(word)}" if word is not None and word.state == REMOVED else ""
+        return MemberState.LEAVING, f"is no member any more{known}"
     if node is None or not node.running:
         if spec.replicas == 0:
             return MemberState.ASLEEP, ""
@@ -101,11 +106,20 @@ def state_of(name: str, entry: Entry | None, spec: Spec, seen: Observation) -> t
         return MemberState.DOWN, seen.blocked.get(name) or (node.ended if node is not None else "")
     if entry is not None and (entry.is_learner or not entry.started):
         return MemberState.JOINING, "copies the leader's log" if entry.started else "starts for the first time"
+    if answer is not None and answer.member_id in seen.healthy:
+        return MemberState.SERVING, ""
+    word = seen.own_words.get(name)
+    if word is not None and word.state == DATA_LOST:
+        return MemberState.DATA_LOST, says(word)
+    if word is not None and word.state == REMOVED:
+        return MemberState.UNREACHABLE, says(word)  # whether it is one of those that leave, the member list says
     if answer is None:
         return MemberState.UNREACHABLE, f"runs since {from_seconds(node.since_s)} and does not answer"
-    if answer.member_id not in seen.healthy:
-        return MemberState.UNREACHABLE, "sees no leader"
-    return MemberState.SERVING, ""
+    return MemberState.UNREACHABLE, "sees no leader"
+
+
+def says(word: OwnWord) -> str:
+    return f"says {word.state}: {word.reason}" if word.reason else f"says {word.state}"
 
 
 def judge(spec: Spec, seen: Observation, members: tuple[MemberView, ...]) -> tuple[Health, Reason, str]:
@@ -115,6 +129,8 @@ def judge(spec: Spec, seen: Observation, members: tuple[MemberView, ...]) -> tup
     running = any(seen.is_running(one.name) for one in members)
     if len(seen.cluster_ids) > 1:
         return Health.SPLIT, Reason.CLUSTER_ID_MISMATCH, mismatch(seen)
+    if seen.cluster_id is None and seen.record_damage:
+        return Health.BOOTSTRAPPING, Reason.RECORD_DAMAGED, seen.record_damage
     if seen.cluster_id is None and seen.record is None:
         reason = Reason.BOOTSTRAPPING if spec.replicas else Reason.NEVER_BOOTSTRAPPED
         return Health.NEW, reason, "no member exists yet"

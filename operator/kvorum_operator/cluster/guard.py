@@ -46,6 +46,8 @@ def mismatch(seen: Observation) -> str:
 
 def bootstrap(wish: Bootstrap, spec: Spec, seen: Observation) -> Hold | None:
     """I4: a cluster is bootstrapped once."""
+    if seen.record_damage:
+        return Hold(Reason.RECORD_DAMAGED, f"I4: {seen.record_damage}", "a person to put it back")
     if seen.cluster_id is not None or seen.record is not None:
         return Hold(Reason.REQUEST_REFUSED, "I4: this cluster was bootstrapped before")
     if seen.volumes:

@@ -55,6 +55,15 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnWord:
+    """What a node of ours says beside etcd's API. Evidence for a person; no step follows from it (ADR 0005)."""
+
+    version: str = ""  # its own, where etcd's API has the version of etcd that it speaks
+    state: str = ""  # starting, learner, follower, leader, data-lost, removed, corrupt, disk-full, no-quorum, stopping
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A member's process or pod, as its platform sees it."""
 
@@ -101,9 +110,11 @@ class Observation:
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     blocked: Mapping[str, str] = field(default_factory=dict)  # why a node of that name cannot be started now
     record: Record | None = None
+    record_damage: str = ""  # why the record that is there cannot be read; nobody may take it for none (I4)
     latched_cluster_id: int | None = None  # from an earlier status
     entries: tuple[Entry, ...] | None = None  # confirmed by a quorum during this pass
     answered: Mapping[str, Answer] = field(default_factory=dict)  # by the name of the node that was asked
+    own_words: Mapping[str, OwnWord] = field(default_factory=dict)  # likewise; an etcd has none
     hand_overs: Mapping[int, HandOvers] = field(default_factory=dict)  # by the leader that was asked
     joining_since_s: Mapping[int, float] = field(default_factory=dict)  # when an unstarted entry was first seen
 

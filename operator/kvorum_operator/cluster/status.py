@@ -22,6 +22,7 @@ STALLED = frozenset(
         Reason.SPEC_INVALID,
         Reason.NODE_BLOCKED,
         Reason.FOREIGN_VOLUME,
+        Reason.RECORD_DAMAGED,
         Reason.MEMBER_DATA_LOST,
         Reason.CLUSTER_ID_MISMATCH,
         Reason.NEVER_BOOTSTRAPPED,
@@ -70,7 +71,7 @@ def member_status(one: MemberView, seen: Observation, before: Status) -> MemberS
         name=one.name,
         id=member_id,
         role=role(one, seen),
-        version=answer.version if answer is not None else None,
+        version=version_of(one.name, seen),
         revision=answer.revision if answer is not None else None,
         lag_entries=seen.lag_entries(answer.member_id) if answer is not None else None,
         database_bytes=answer.database_bytes if answer is not None else None,
@@ -79,6 +80,14 @@ def member_status(one: MemberView, seen: Observation, before: Status) -> MemberS
         state=one.state,
         reason=one.why or None,
     )
+
+
+def version_of(name: str, seen: Observation) -> str | None:
+    """Of the program that runs: by its own word, since ours has to claim a version of etcd in etcd's API."""
+    word, answer = seen.own_words.get(name), seen.answered.get(name)
+    if word is not None and word.version:
+        return word.version
+    return answer.version if answer is not None else None
 
 
 def role(one: MemberView, seen: Observation) -> str | None:

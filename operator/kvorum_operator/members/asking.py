@@ -6,13 +6,14 @@ leader, and names members by id; what became of it the next pass observes.
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvorum.client import Client, ClientError, Member, Status
 
 from kvorum_operator.api.reasons import Reason
-from kvorum_operator.cluster.observation import Address, Answer, Entry, Observation
+from kvorum_operator.cluster.observation import Address, Answer, Entry, Observation, OwnWord
 from kvorum_operator.cluster.step import AddLearner, HandOver, Hold, PromoteMember, RemoveMember, Step
+from kvorum_operator.members.own_word import fetch_own_word
 
 QUESTION_TIMEOUT_S = 1.0  # beyond it a member is silent for this pass
 CHANGE_TIMEOUT_S = 7.0  # members give up after 5 s and two election timeouts; hear their answer
@@ -33,10 +34,11 @@ NOT_YET = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """answered: by name. entries: the member list as a quorum confirmed it, None when none did."""
+    """By name. entries: the member list as a quorum confirmed it, None when none did."""
 
     answered: Mapping[str, Answer]
     entries: tuple[Entry, ...] | None
+    own_words: Mapping[str, OwnWord] = field(default_factory=dict)
 
 
 class Members:
@@ -57,13 +59,18 @@ class Members:
 
     async def ask(self, running: Mapping[str, Address], addresses: Mapping[str, Address]) -> Asked:
         """running: whom to ask, by name. Only nodes that the platform runs: on their ports nobody else answers."""
-        answers = await asyncio.gather(*(self._status(address) for address in running.values()))
+        urls = [address.client_url for address in running.values()]
+        answers, words = await asyncio.gather(
+            asyncio.gather(*(self._status(url) for url in urls)),
+            asyncio.gather(*(fetch_own_word(url, QUESTION_TIMEOUT_S) for url in urls)),
+        )
         answered = {name: answer for name, answer in zip(running, answers, strict=True) if answer is not None}
-        return Asked(answered, await self._entries(answered, running, addresses))
+        own_words = {name: word for name, word in zip(running, words, strict=True) if word is not None}
+        return Asked(answered, await self._entries(answered, running, addresses), own_words)
 
-    async def _status(self, address: Address) -> Answer | None:
+    async def _status(self, url: str) -> Answer | None:
         try:
-            status = await self._client(address.client_url).status()
+            status = await self._client(url).status()
         except ClientError:
             return None
         return answer_of(status)

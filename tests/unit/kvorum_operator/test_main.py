@@ -33,6 +33,33 @@ def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str], arguments
     assert says in refused(capsys, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--once --base-port 5000 --wait ready --timeout 1s members", "--base-port, --once, --wait, --timeout is for"),
+        ("--once stop", "--once is for running a cluster and says nothing to stop"),
+        ("--timeout 0s list", "--timeout is for"),
+        ("--timeout 1s", "--timeout is how long --wait waits"),
+        ("--timeout 0s --once", "--timeout is how long --wait waits"),
+    ],
+)
+def test_option_without_effect_is_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: str, says: str
+) -> None:
+    assert main(["local", *arguments.split()]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert says in said.err
+
+
+def test_trouble_of_the_system_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cluster.json").write_text('{"name": "c", "uid": "u", "engine": "kvorum", "base_port": 2379}')
+    (tmp_path / "lock").mkdir()
+    assert main(["local", "stop", "--state-dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"kvorum-operator: {tmp_path / 'lock'}: Is a directory\n"
+
+
 def test_whereabouts_may_stand_before_and_after_the_verb() -> None:
     for arguments in (["local", "-f", "a.yaml", "stop"], ["local", "stop", "-f", "a.yaml"]):
         assert parser().parse_args(arguments).file == Path("a.yaml")

@@ -33,11 +33,12 @@ class Place:
         self.nodes: dict[str, Node] = {}
         self.volumes: dict[str, Volume] = {}
         self.record: Record | None = None
+        self.record_damage = ""
         self.done: list[str] = []
         self.failing = ""
 
     async def look(self, cluster: KVCluster) -> Scene:
-        return Scene(self.now_s, ADDRESSES, dict(self.nodes), dict(self.volumes), {}, self.record)
+        return Scene(self.now_s, ADDRESSES, dict(self.nodes), dict(self.volumes), {}, self.record, self.record_damage)
 
     async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
         self.done.append("objects")
@@ -138,6 +139,14 @@ def test_held_and_paused_clusters_are_seen_and_not_touched(stage: Stage) -> None
     assert [one.reason for one in outcome.status.conditions if one.type == "Stalled"] == ["SpecMissing"]
     assert not stage.run_pass(cluster(5, paused=True)).acted
     assert stage.place.done == []
+
+
+def test_cluster_whose_record_is_damaged_is_seen_and_not_touched(stage: Stage) -> None:
+    stage.place.record_damage = "bootstrap.json is damaged"
+    outcome = stage.run_pass(cluster(3))
+    assert stage.place.done == []
+    assert isinstance(outcome.decision, Hold)
+    assert outcome.decision.reason is Reason.RECORD_DAMAGED
 
 
 def test_refused_step_is_a_hold_and_not_done(stage: Stage) -> None:

@@ -14,11 +14,18 @@ from kvorum_operator.objects import labels
 from kvorum_operator.objects.member_file import Place, member_file, settings_of
 from kvorum_operator.platforms.local import member_log
 from kvorum_operator.platforms.local.processes import Processes, listeners
-from kvorum_operator.platforms.local.state_directory import Identity, StateDirectory, addresses, replace_if_other
+from kvorum_operator.platforms.local.state_directory import (
+    Identity,
+    StateDirectory,
+    StateRefused,
+    addresses,
+    make_private,
+    replace_if_other,
+)
 from kvorum_operator.reconcile import Scene, StepFailed
 
 
-class Machine:
+class LocalPlatform:
     """One local cluster. program: what members run; without one they can be seen and stopped, not started."""
 
     def __init__(self, state: StateDirectory, identity: Identity, program: Path | None) -> None:
@@ -50,7 +57,11 @@ class Machine:
         for name, address in self._addresses.items():
             if not (name in nodes and nodes[name].running) and (why := port_taken(address)):
                 blocked[name] = why
-        return Scene(now_s, self._addresses, nodes, volumes, blocked, self._state.read_record())
+        try:
+            record, damage = self._state.read_record(), ""
+        except StateRefused as error:
+            record, damage = None, str(error).splitlines()[0]
+        return Scene(now_s, self._addresses, nodes, volumes, blocked, record, damage)
 
     async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
         for name in self._file_names(seen):
@@ -77,7 +88,7 @@ class Machine:
         assert self._program is not None, "no program to start members with"
         for name in step.names:
             self._state.create_volume(name, labels.at_creation(name, seen), self._identity)
-            self._state.data(name).mkdir(mode=0o700, exist_ok=True)
+            make_private(self._state.data(name))
             command = [str(self._program), "--config-file", str(self._state.member(name) / "config.yaml")]
             try:
                 self.processes.start(name, command, settings_mark(cluster.spec.settings))

@@ -21,8 +21,8 @@ from kvorum_operator.cluster.step import Hold
 from kvorum_operator.members.asking import Members
 from kvorum_operator.platforms.local import engines
 from kvorum_operator.platforms.local.document import POLL_S, Document, Reading
-from kvorum_operator.platforms.local.machine import Machine, port_taken
-from kvorum_operator.platforms.local.screen import Hints, Lines, LiveTable, Screen
+from kvorum_operator.platforms.local.machine import LocalPlatform, port_taken
+from kvorum_operator.platforms.local.screen import Hints, Lines, LiveTable, Screen, ready_condition
 from kvorum_operator.platforms.local.state_directory import (
     BASE_PORT_DEFAULT,
     Identity,
@@ -35,6 +35,8 @@ from kvorum_operator.reconcile import Outcome, Reconciler
 MOVING_S = 0.3  # between passes while something is under way
 SETTLED_S = 1.0  # and when all is as it should be: a dead member is noticed that soon
 
+WAIT_TIMEOUT_S = 120.0
+
 EXIT_OK, EXIT_FAILED = 0, 1
 
 
@@ -45,7 +47,7 @@ class Options:
     base_port: int | None
     once: bool  # take what steps can be taken now, then leave
     wait_ready: bool  # leave when the cluster is ready
-    timeout_s: float  # for wait_ready
+    timeout_s: float = WAIT_TIMEOUT_S  # for wait_ready
 
 
 class Refused(Exception):
@@ -99,10 +101,12 @@ async def run(options: Options) -> int:
         state.read_record()
         state.sweep()
     except StateRefused as error:
+        state.unlock()
         raise Refused(str(error)) from None
     except OSError as error:
+        state.unlock()
         raise Refused(f"{state.path} cannot be used: {error.strerror}\n  Choose another with --state-dir.") from None
-    operator = Operator(options, document, cluster, state, identity, Machine(state, identity, program))
+    operator = Operator(options, document, cluster, state, identity, LocalPlatform(state, identity, program))
     try:
         return await operator.run()
     finally:
@@ -142,18 +146,18 @@ class Operator:
         cluster: KVCluster,
         state: StateDirectory,
         identity: Identity,
-        machine: Machine,
+        platform: LocalPlatform,
     ) -> None:
         self.options = options
         self.document = document
         self.cluster = cluster  # the last good one
         self.state = state
         self.identity = identity
-        self.machine = machine
+        self.platform = platform
         self.members = Members()
         self.screen: Screen = make_screen(options, identity, state)
         before = state.read_resource()
-        self.reconciler = Reconciler(machine, self.members, before.status if before and before.status else Status())
+        self.reconciler = Reconciler(platform, self.members, before.status if before and before.status else Status())
         self.generation = self.reconciler.status.observed_generation
         if before is None or before.spec != cluster.spec:
             self.generation += 1
@@ -168,28 +172,35 @@ class Operator:
         self.introduce()
         deadline_s = time.monotonic() + self.options.timeout_s
         while not signals.ending:
+            outcome = None
             try:
                 outcome = await self.run_pass()
             except OSError as error:  # a full disk, a directory that went away: seen again and again until it is well
                 self.complain(error)
-                await self.wait(signals, SETTLED_S)
-                continue
-            if self.options.wait_ready and outcome.ready:
-                return EXIT_OK
-            if self.options.wait_ready and time.monotonic() > deadline_s:
-                why = next(one.message for one in outcome.status.conditions if one.type == "Ready")
-                self.screen.say("error", f"not ready within {self.options.timeout_s:g} s: {why}")
-                return EXIT_FAILED
-            if self.options.once and not self.options.wait_ready and not outcome.acted:
-                return EXIT_OK
-            if not outcome.acted:
-                await self.wait(signals, MOVING_S if outcome.moving else SETTLED_S)
+            exit_status = self.judge_pass(outcome, deadline_s)
+            if exit_status is not None:
+                return exit_status
+            if outcome is None or not outcome.acted:
+                await self.wait(signals, MOVING_S if outcome is not None and outcome.moving else SETTLED_S)
         if signals.stop_count:
             await self.stop(signals)
         else:
             with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
                 self.screen.say("end", "the members keep running")
         return EXIT_OK
+
+    def judge_pass(self, outcome: Outcome | None, deadline_s: float) -> int | None:
+        """The exit status, if --wait or --once ends with this pass; outcome is None where the pass failed."""
+        if self.options.wait_ready:
+            if outcome is not None and outcome.ready:
+                return EXIT_OK
+            if time.monotonic() > deadline_s:
+                why = ready_condition(outcome.status).message if outcome is not None else self._complaint
+                self.screen.say("error", f"not ready within {self.options.timeout_s:g} s: {why}")
+                return EXIT_FAILED
+        elif self.options.once and (outcome is None or not outcome.acted):
+            return EXIT_OK if outcome is not None and outcome.refused is None else EXIT_FAILED
+        return None
 
     def complain(self, error: OSError) -> None:
         """Once for each trouble. Raises when nobody can be told."""
@@ -264,7 +275,7 @@ class Operator:
 
     async def stop_members(self) -> None:
         seen = await self.reconciler.observe(self.cluster)
-        await self.machine.stop(stop_order(seen))
+        await self.platform.stop(stop_order(seen))
         await self.run_pass(Hold(Reason.STOPPED, "the operator was told to stop the members", "its next start"))
 
 

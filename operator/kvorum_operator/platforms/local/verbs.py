@@ -24,7 +24,7 @@ from kvorum_operator.cluster.rules.sleep import stop_order
 from kvorum_operator.cluster.step import Hold
 from kvorum_operator.members.asking import Members
 from kvorum_operator.platforms.local import member_log
-from kvorum_operator.platforms.local.machine import Machine
+from kvorum_operator.platforms.local.machine import LocalPlatform
 from kvorum_operator.platforms.local.run import Refused, state_path
 from kvorum_operator.platforms.local.state_directory import Identity, StateDirectory, StateRefused, addresses
 from kvorum_operator.reconcile import Reconciler
@@ -109,11 +109,11 @@ async def locked(state: StateDirectory) -> AsyncIterator[None]:
 
 async def stop_members(state: StateDirectory, identity: Identity) -> None:
     resource = state.read_resource() or minimal(identity)
-    machine, members = Machine(state, identity, None), Members()
+    platform, members = LocalPlatform(state, identity, None), Members()
     try:
-        reconciler = Reconciler(machine, members, resource.status or Status())
+        reconciler = Reconciler(platform, members, resource.status or Status())
         seen = await reconciler.observe(resource)
-        await machine.stop(stop_order(seen))
+        await platform.stop(stop_order(seen))
         held = Hold(Reason.STOPPED, "the members were stopped", "the operator to be started")
         outcome = await reconciler.run_pass(resource, reconciler.status.observed_generation, held)
         state.write_status(resource, outcome.status)
@@ -179,9 +179,9 @@ def list_clusters(folder: Path) -> None:
 
 
 def row_of(state: StateDirectory, identity: Identity) -> tuple[str, ...]:
-    machine = Machine(state, identity, None)
+    platform = LocalPlatform(state, identity, None)
     names = state.member_names(identity.name)
-    running = len(machine.processes.running(names))
+    running = len(platform.processes.running(names))
     resource = state.read_resource()
     conditions = resource.status.conditions if resource is not None and resource.status is not None else ()
     # Without an operator nobody has looked since: what was true then is not said of now.
@@ -224,9 +224,9 @@ async def logs(state: StateDirectory, identity: Identity, member: str | None, li
 
 def client_of(state: StateDirectory, identity: Identity) -> Client:
     """Of all members that run. Raises Refused when none does."""
-    machine = Machine(state, identity, None)
+    platform = LocalPlatform(state, identity, None)
     found = addresses(identity)
-    urls = [found[name].client_url for name in machine.processes.running(found)]
+    urls = [found[name].client_url for name in platform.processes.running(found)]
     if not urls:
         raise Refused(f"no member of {identity.name} runs\n  Start it with: kvorum-operator local -f FILE")
     return Client(urls, timeout_s=CALL_TIMEOUT_S)

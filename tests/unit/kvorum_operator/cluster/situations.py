@@ -2,7 +2,7 @@
 
     # why this case is here
     plan replicas=3 [paused] [list=unknown] [no-id]
-    record kv-0 kv-1 kv-2
+    record kv-0 kv-1 kv-2        (or record-damaged)
     kv-0 leader
     kv-1 follower silent=4m
     kv-3 learner added=10s
@@ -11,7 +11,8 @@ A member is `leader`, `follower` (a voter), `learner`, `added` (a learner that n
 never did) or `nobody` (in no member list). It runs, answers, has caught up and has its labelled volume, but for:
 down[=WHY] silent[=SINCE] leaderless behind=ENTRIES log=PERCENT no-volume stale-volume foreign-volume unlabelled
 labelled=NAME (with another member's id)
-failing=STARTS,RETRY-IN blocked=WHY since=AGO elsewhere (not one of ours) other-cluster.
+failing=STARTS,RETRY-IN blocked=WHY since=AGO says=STATE (at /kvorum/v1/member) elsewhere (not one of ours)
+other-cluster.
 """
 
 import re
@@ -27,6 +28,7 @@ from kvorum_operator.cluster.observation import (
     HandOvers,
     Node,
     Observation,
+    OwnWord,
     Record,
     Volume,
 )
@@ -89,6 +91,8 @@ def read_situation(question: str) -> tuple[Spec, Observation]:
         first, _, rest = line.partition(" ")
         if first == "record":
             scene.record = Record("local/kv/uid", tuple(rest.split()))
+        elif first == "record-damaged":
+            scene.record_damage = "bootstrap.json is damaged"
         elif first == "hand-overs":
             name, tries, ago = rest.split()
             scene.hand_overs[id_of(name)] = HandOvers(int(tries), NOW_S - seconds(ago))
@@ -104,6 +108,8 @@ def read_situation(question: str) -> tuple[Spec, Observation]:
         volumes=scene.volumes,
         blocked=scene.blocked,
         record=scene.record,
+        record_damage=scene.record_damage,
+        own_words=scene.own_words,
         latched_cluster_id=None if "no-id" in head else CLUSTER_ID,
         entries=None if head.get("list") == "unknown" else tuple(scene.entries),
         answered=scene.answered,
@@ -122,6 +128,8 @@ class Scene:
         self.blocked: dict[str, str] = {}
         self.answered: dict[str, Answer] = {}
         self.record: Record | None = None
+        self.record_damage = ""
+        self.own_words: dict[str, OwnWord] = {}
         self.hand_overs: dict[int, HandOvers] = {}
         self.joining_since_s: dict[int, float] = {}
         self.leader = 0
@@ -139,6 +147,7 @@ class Scene:
             "elsewhere",
             "other-cluster",
             "earlier-settings",
+            "says",
         }
         assert not (strange := set(words) - known - {role}), f"no such words: {strange}"
         started = role not in ("added", "unstarted")
@@ -152,6 +161,8 @@ class Scene:
             self.joining_since_s[id_of(name)] = NOW_S - seconds(words["since"])
         self.add_node(name, words)
         self.add_volume(name, words)
+        if "says" in words:
+            self.own_words[name] = OwnWord("0.1.0", words["says"], "of itself")
         if "blocked" in words:
             self.blocked[name] = words["blocked"].replace("_", " ")
         if role == "leader" and "down" not in words:

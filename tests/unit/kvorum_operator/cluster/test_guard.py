@@ -53,6 +53,8 @@ def bootstrap(*names: str) -> Step:
 
 THREE = "kv-0 leader\nkv-1 follower\nkv-2 follower"
 OBJECTED = [
+    # I4: a record that cannot be read is no reason to begin again.
+    ("I4", "replicas=3 no-id list=unknown", "record-damaged", bootstrap("kv-0")),
     # I1: one change at a time, and a quorum before and after it.
     ("I1", "replicas=5", "kv-0 leader\nkv-1 learner", add("kv-2")),
     ("I1", "replicas=5", "kv-0 leader\nkv-1 added", add("kv-2")),

@@ -43,6 +43,10 @@ REACHED_AND_LEFT = {
     ),
     Reason.PAUSED: ("plan replicas=3 paused\nkv-0 leader", "plan replicas=3\nkv-0 leader"),
     Reason.NODE_BLOCKED: (THREE + " blocked=taken", THREE + " down"),
+    Reason.RECORD_DAMAGED: (
+        "plan replicas=1 no-id list=unknown\nrecord-damaged",
+        "plan replicas=1 no-id list=unknown\nrecord kv-0",
+    ),
     Reason.FOREIGN_VOLUME: (
         "plan replicas=2\nkv-0 leader\nkv-1 nobody down foreign-volume",
         "plan replicas=2\nkv-0 leader",

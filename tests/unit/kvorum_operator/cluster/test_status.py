@@ -77,6 +77,8 @@ def test_cluster_as_specified_is_ready_and_nothing_else() -> None:
         ),
         ("plan replicas=3\nkv-0 leader\nkv-1 follower other-cluster", "ClusterIDMismatch", {"Stalled", "Degraded"}),
         ("plan replicas=0 no-id list=unknown", "NeverBootstrapped", {"Stalled"}),
+        ("plan replicas=3 no-id list=unknown\nrecord-damaged", "RecordDamaged", {"Stalled"}),
+        ("plan replicas=1\nrecord-damaged\nkv-0 leader", "RecordDamaged", {"Stalled", "Available"}),
         ("plan replicas=3 no-id list=unknown", "Bootstrapping", {"Reconciling"}),
         ("plan replicas=3 paused\nkv-0 leader", "Paused", {"Available"}),
         ("plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 nobody blocked=taken no-volume", "NodeBlocked",
@@ -127,6 +129,23 @@ def test_members_are_joined_by_their_id_and_roles_are_what_they_say() -> None:
         "kv-3": (f"{id_of('kv-3'):x}", None, False, None),
     }
     assert status.leader == "kv-1"
+
+
+def test_own_word_of_a_member_gives_its_version_and_is_evidence_of_why_it_does_not_serve() -> None:
+    status = composed(
+        "plan replicas=5\nkv-0 leader says=leader\nkv-1 follower\nkv-2 follower silent=4m says=data-lost\n"
+        "kv-3 follower leaderless says=removed\nkv-4 nobody says=removed\nkv-5 follower silent=4m says=starting\n"
+        "kv-6 follower says=data-lost"
+    )
+    assert [(one.version, one.state, one.reason) for one in status.members] == [
+        ("0.1.0", "Serving", None),
+        ("3.5.30", "Serving", None),
+        ("0.1.0", "DataLost", "says data-lost: of itself"),
+        ("0.1.0", "Unreachable", "says removed: of itself"),
+        ("0.1.0", "Leaving", "is no member any more; says removed: of itself"),
+        ("0.1.0", "Unreachable", f"runs since {from_seconds(NOW_S - 240)} and does not answer"),
+        ("0.1.0", "Serving", None),
+    ]
 
 
 def test_since_and_transition_times_stay_until_something_changes() -> None:

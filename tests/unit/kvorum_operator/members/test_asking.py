@@ -8,10 +8,11 @@ import grpc
 import pytest
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum_operator.api.reasons import Reason
-from kvorum_operator.cluster.observation import Address, Answer, Entry, Observation
+from kvorum_operator.cluster.observation import Address, Answer, Entry, Observation, OwnWord
 from kvorum_operator.cluster.step import AddLearner, HandOver, Hold, PromoteMember, RemoveMember, Step
 from kvorum_operator.members.asking import Asked, Members
 
+from tests.kit.ports import free_port
 from tests.kit.scripted_server import ScriptedServer
 
 CLUSTER_ID, LEADER, FOLLOWER = 0xC1, 0x100, 0x101
@@ -99,6 +100,32 @@ def test_members_say_how_they_are_and_a_quorum_who_they_are() -> None:
     )
     requests = [rpc.MemberListRequest.FromString(request) for path, request in leader.calls if path == LIST]
     assert [one.linearizable for one in requests] == [True], "an old list would make new members look like leftovers"
+
+
+def test_own_word_is_read_where_there_is_one_and_missed_nowhere() -> None:
+    """On the client port of a real server; where only gRPC is spoken there is none."""
+
+    async def asked() -> Asked:
+        said = b'HTTP/1.0 200 OK\r\n\r\n{"version": "0.1.0", "state": "removed", "reason": "by a person"}'
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(said)
+            writer.close()
+
+        async with ScriptedServer({STATUS: status_of(LEADER)}) as silent:
+            port = free_port()
+            server, members = await asyncio.start_server(answer, "127.0.0.1", port), Members()
+            found = addresses(silent) | {"kv-1": Address("kv-1", f"http://127.0.0.1:{port}", "http://kv-1:2380")}
+            try:
+                return await members.ask(found, found)
+            finally:
+                await members.close()
+                server.close()
+
+    found = asyncio.run(asked())
+    assert found.own_words == {"kv-1": OwnWord("0.1.0", "removed", "by a person")}
+    assert set(found.answered) == {"kv-0"}
 
 
 def test_silent_member_costs_a_bounded_time_and_hides_no_other() -> None:
