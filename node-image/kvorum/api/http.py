@@ -56,7 +56,7 @@ class Endpoints:
                 respond(text(404, "404 page not found\n"))
                 return
             answer = found
-        if request.method not in ("GET", "HEAD"):
+        if request.method != "GET" and path != "/metrics":
             respond(text(405, "Method Not Allowed\n", ("Allow", "GET")))
         else:
             answer(request, respond)
@@ -85,10 +85,9 @@ class Endpoints:
                 self.health_successes += 1
             else:
                 self.health_failures += 1
-            body = {"health": "true" if why is None else "false", "reason": why or ""}
-            respond(
-                HttpResponse(200 if why is None else 503, json.dumps(body, separators=(",", ":")).encode(), (JSON,))
-            )
+            healthy = json.dumps({"health": str(why is None).lower(), "reason": why or ""}, separators=(",", ":"))
+            # etcd's content type is text, and a refusal ends with a new line
+            respond(HttpResponse(200, healthy.encode(), (TEXT,)) if why is None else text(503, healthy + "\n"))
 
         if alarms:
             done("ALARM " + alarms[0])
@@ -111,6 +110,9 @@ class Endpoints:
     def _data_corruption(self, done: Callable[[str | None], None]) -> None:
         done("alarm activated: CORRUPT" if "CORRUPT" in alarm_names(self._server) else None)
 
+    def _non_learner(self, done: Callable[[str | None], None]) -> None:
+        done("not supported for learner" if self._server.is_learner else None)
+
     def _checks(self, request: HttpRequest, respond: Respond) -> None:
         """/livez, /readyz, and each of their checks by name; ?verbose, ?exclude=NAME."""
         _, root, *rest = request.path.split("/")
@@ -120,6 +122,7 @@ class Endpoints:
                 "data_corruption": self._data_corruption,
                 "serializable_read": self._serializable,
                 "linearizable_read": self._linearizable,
+                "non_learner": self._non_learner,
             }
         query = parse_qs(request.query, keep_blank_values=True)
         excluded = set(query.get("exclude", ()))
@@ -127,7 +130,7 @@ class Endpoints:
             if len(rest) > 1 or rest[0] not in checks:
                 respond(text(404, "404 page not found\n"))
                 return
-            checks = {rest[0]: checks[rest[0]]}
+            checks, excluded = {rest[0]: checks[rest[0]]}, set()  # whoever names one check means it
         wanted = {name: check for name, check in checks.items() if name not in excluded}
         results: dict[str, str | None] = {}
 
@@ -151,7 +154,7 @@ def _report(results: Mapping[str, str | None], *, verbose: bool) -> HttpResponse
     if not failed and not verbose:
         return text(200, "ok\n")
     lines = [f"[-]{name} failed: {why}\n" if why else f"[+]{name} ok\n" for name, why in results.items()]
-    return text(503 if failed else 200, "".join(lines) + ("" if failed else "ok\n"))
+    return text(503 if failed else 200, "".join(lines) + ("\n" if failed else "ok\n"))
 
 
 def version_body(server: Server) -> bytes:

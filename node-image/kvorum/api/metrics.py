@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
 from kvorum import __version__
@@ -106,4 +106,4 @@ def render(server: Server, endpoints: "Endpoints") -> tuple[str, bytes]:
     """Content type and body."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MemberCollector(server, endpoints))
-    return CONTENT_TYPE_LATEST, generate_latest(registry)
+    return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)

@@ -290,6 +290,8 @@ class Server:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
+        if self.removed:
+            self._fail_all(refusal.STOPPED)  # asked for since it retired
         if self._stopped or self.removed:
             return
         if (self._proposed or self._reads) and self._leader_in_reach():
