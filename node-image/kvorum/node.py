@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kvorum import birth
-from kvorum.api import http, routes
+from kvorum.api import http, metrics, routes
 from kvorum.birth import Birth
 from kvorum.config import Config
 from kvorum.flags import Url
@@ -251,7 +251,7 @@ class Node:
             streams=routes.streams(server),
             message_bytes_max=config.max_request_bytes + MESSAGE_BYTES_SPARE,
         )
-        endpoints = http.Endpoints(server, self._describe)
+        endpoints = http.Endpoints(server, self._describe, self._traffic)
         limits = Limits(
             streams_max=config.max_concurrent_streams,
             ping_interval_min_s=config.grpc_keepalive_min_time_ms / 1000,
@@ -269,6 +269,15 @@ class Node:
             self._listeners.append(listener)
             for url in urls:
                 await listener.listen(str(url), reuse_port=config.socket_reuse_port)
+
+    def _traffic(self) -> metrics.Traffic:
+        peers = self._transport.traffic()
+        return metrics.Traffic(
+            clients_sent_bytes=sum(listener.sent_bytes for listener in self._listeners),
+            clients_received_bytes=sum(listener.received_bytes for listener in self._listeners),
+            peers_sent_bytes={member_id: peer.sent_bytes for member_id, peer in peers.items()},
+            peers_received_bytes={member_id: peer.received_bytes for member_id, peer in peers.items()},
+        )
 
     def _describe(self) -> dict[str, object]:
         return {

@@ -324,6 +324,8 @@ METRICS = [
     "etcd_debugging_mvcc_watcher_total",
     "etcd_debugging_mvcc_slow_watcher_total",
     "etcd_debugging_mvcc_events_total",
+    "etcd_network_client_grpc_sent_bytes_total",
+    "etcd_network_client_grpc_received_bytes_total",
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",
     "process_start_time_seconds",
@@ -365,6 +367,9 @@ def test_metrics_have_the_names_that_alerts_read_at_both_ports(program: Program,
             assert found["etcd_server_is_learner"] == 0
             for name in ("applied_total", "committed_total"):
                 assert found[f"etcd_server_proposals_{name}"] >= before[f"etcd_server_proposals_{name}"] + 3
+            for name in ("sent", "received"):
+                total = f"etcd_network_client_grpc_{name}_bytes_total"
+                assert found[total] > before[total]
             assert found["etcd_debugging_mvcc_keys_total"] == 3
             assert found["etcd_disk_wal_fsync_duration_seconds_count"] > 0
 
@@ -420,6 +425,13 @@ async def states_are_told(cluster: Cluster, learner: Node, learner_id: int, metr
     assert (told["memberID"], told["leader"]) == (f"{learner_id:x}", f"{leader_id:x}")
     assert json.loads(ask(metrics_port, "/kvorum/v1/member").body)["name"] == cluster.nodes[0].name
     assert ask(metrics_port, "POST /kvorum/v1/member").status == 405
+    told_of_peers = ask(metrics_port, "/metrics").body
+    for member_id in {*by_id, learner_id} - {ids[cluster.nodes[0].name]}:
+        assert f'etcd_network_peer_sent_bytes_total{{To="{member_id:x}"}} ' in told_of_peers
+        assert f'etcd_network_peer_received_bytes_total{{From="{member_id:x}"}} ' in told_of_peers
+    sums = metrics_at(metrics_port)
+    assert sums["etcd_network_peer_sent_bytes_total"] > 0
+    assert sums["etcd_network_peer_received_bytes_total"] > 0
 
     # A member that is told of its own removal, at once and when it starts again.
     removed_id, removed = next(item for item in by_id.items() if item[0] != leader_id)

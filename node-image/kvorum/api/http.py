@@ -34,10 +34,13 @@ def as_json(status: int, body: object) -> HttpResponse:
 class Endpoints:
     """Answers GET requests; respond is called once, now or when the log has answered."""
 
-    def __init__(self, server: Server, describe: Callable[[], Mapping[str, object]]) -> None:
-        """describe: the identity part of /kvorum/v1/member, known to whoever started the node."""
+    def __init__(
+        self, server: Server, describe: Callable[[], Mapping[str, object]], traffic: Callable[[], metrics.Traffic]
+    ) -> None:
+        """What whoever started the node knows: the identity part of /kvorum/v1/member, and the ports' traffic."""
         self._server = server
         self._describe = describe
+        self.traffic = traffic
         self.health_successes = 0
         self.health_failures = 0
 

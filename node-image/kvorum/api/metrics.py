@@ -3,6 +3,8 @@
 import os
 import resource
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -24,6 +26,16 @@ if TYPE_CHECKING:
 STARTED = time.time()
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes on the wire. clients: of gRPC connections since the start; peers: by member, since it was added."""
+
+    clients_sent_bytes: int
+    clients_received_bytes: int
+    peers_sent_bytes: Mapping[int, int]
+    peers_received_bytes: Mapping[int, int]
+
+
 class MemberCollector(Collector):
     """One member's figures at this moment."""
 
@@ -33,7 +45,7 @@ class MemberCollector(Collector):
 
     def collect(self) -> "Iterator[Metric]":
         server = self._server
-        raft, machine = server.raft, server.machine
+        raft, machine, traffic = server.raft, server.machine, self._endpoints.traffic()
         gauges = {
             "etcd_server_has_leader": raft.leader != NONE,
             "etcd_server_is_leader": server.is_leader,
@@ -57,6 +69,8 @@ class MemberCollector(Collector):
             "etcd_server_slow_apply": server.slow_applies,
             "etcd_server_health_success": self._endpoints.health_successes,
             "etcd_server_health_failures": self._endpoints.health_failures,
+            "etcd_network_client_grpc_sent_bytes": traffic.clients_sent_bytes,
+            "etcd_network_client_grpc_received_bytes": traffic.clients_received_bytes,
             "etcd_debugging_mvcc_events": server.watches.events_count,
             "etcd_debugging_server_lease_expired": server.lessor.expired_count,
         }
@@ -64,6 +78,8 @@ class MemberCollector(Collector):
             yield GaugeMetricFamily(name, "", value=float(value))
         for name, value in counters.items():
             yield CounterMetricFamily(name, "", value=float(value))
+        yield _by_member("etcd_network_peer_sent_bytes", "To", traffic.peers_sent_bytes)
+        yield _by_member("etcd_network_peer_received_bytes", "From", traffic.peers_received_bytes)
         yield _labelled("etcd_server_id", "server_id", f"{server.member_id:x}")
         yield _labelled("etcd_server_version", "server_version", server.settings.claimed_version)
         yield _labelled("etcd_cluster_version", "cluster_version", machine.membership.cluster_version or "not_decided")
@@ -71,6 +87,13 @@ class MemberCollector(Collector):
         yield _histogram("etcd_disk_wal_fsync_duration_seconds", server.sync_seconds)
         yield _histogram("etcd_disk_backend_commit_duration_seconds", server.commit_seconds)
         yield from _process()
+
+
+def _by_member(name: str, label: str, counts: Mapping[int, int]) -> Metric:
+    family = CounterMetricFamily(name, "", labels=[label])
+    for member_id, count in counts.items():
+        family.add_metric([f"{member_id:x}"], count)
+    return family
 
 
 def _labelled(name: str, label: str, value: str) -> Metric:

@@ -18,6 +18,7 @@ from kvorum.net.listener import CannotListen, HttpRequest, HttpResponse, Listene
 from kvorum.wire import http2
 from kvorum.wire.grpc import message_head
 
+from tests.kit.deadline import wait_until
 from tests.unit.kvorum.wire import frames
 
 T = TypeVar("T")
@@ -137,7 +138,7 @@ class Toy:
 
     def close(self) -> None:
         self.run(self.listener.close(grace_s=0.0))
-        until(lambda: self.listener.connections_count == 0, "connections are left")
+        until(lambda: self.listener.connections_count == 0, "no connection is left")
         self.stop_loop()
 
     def stop_loop(self) -> None:
@@ -146,11 +147,8 @@ class Toy:
         self.loop.close()
 
 
-def until(condition: Callable[[], bool], otherwise: str) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, otherwise
-        threading.Event().wait(0.005)
+def until(condition: Callable[[], bool], what: str) -> None:
+    wait_until(condition, DEADLINE_S, what)
 
 
 @pytest.fixture
@@ -233,7 +231,7 @@ def test_a_deadline_takes_the_call_back(toy: Toy) -> None:
         with pytest.raises(grpc.RpcError) as failed:
             unary(channel, "Wait")(b"", timeout=0.2)
         assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        until(lambda: toy.closed == ["/t.Toy/Wait"], "the handler was not told")
+        until(lambda: toy.closed == ["/t.Toy/Wait"], "the handler is told")
         (call,) = toy.waiting
         assert call.cancelled
         assert call.timeout_s is not None
@@ -274,24 +272,24 @@ def test_a_slow_reader_gets_everything_and_the_server_waits_for_it(toy: Toy) -> 
 def test_cancelling_a_stream_is_told_to_its_handler(toy: Toy) -> None:
     with toy.channel() as channel:
         call = streaming(channel, "Quiet")(iter([]), timeout=DEADLINE_S)
-        until(lambda: len(toy.waiting) == 1, "the stream did not open")
+        until(lambda: len(toy.waiting) == 1, "the stream is open")
         call.cancel()
-        until(lambda: toy.closed == ["/t.Toy/Quiet"], "the handler was not told")
+        until(lambda: toy.closed == ["/t.Toy/Quiet"], "the handler is told")
 
 
 def test_a_connection_that_breaks_ends_all_its_calls(toy: Toy) -> None:
     channel = toy.channel()
     calls = [unary(channel, "Wait").future(b"") for _ in range(10)]
-    until(lambda: len(toy.waiting) == 10, "the calls did not arrive")
+    until(lambda: len(toy.waiting) == 10, "the calls arrive")
     channel.close()
-    until(lambda: len(toy.closed) == 10, "the handlers were not told")
+    until(lambda: len(toy.closed) == 10, "the handlers are told")
     assert all(call.done() for call in calls)
 
 
 def test_a_thousand_calls_at_once_on_one_connection(toy: Toy) -> None:
     with toy.channel() as channel:
         calls = [unary(channel, "Wait").future(b"%d" % n, timeout=DEADLINE_S) for n in range(1000)]
-        until(lambda: len(toy.waiting) == 1000, "the calls did not arrive")
+        until(lambda: len(toy.waiting) == 1000, "the calls arrive")
 
         def answer_all() -> None:
             for call in reversed(toy.waiting):
@@ -305,9 +303,9 @@ def test_a_thousand_streams_at_once_end_by_one_disconnect(toy: Toy) -> None:
     connection = toy.speak_http2()
     path = [(n, b"/t.Toy/Quiet" if n == b":path" else v) for n, v in frames.REQUEST]
     connection.sendall(b"".join(frames.headers(2 * n + 1, path) for n in range(1000)))
-    until(lambda: len(toy.waiting) == 1000, "the streams did not open")
+    until(lambda: len(toy.waiting) == 1000, "the streams are open")
     connection.close()
-    until(lambda: len(toy.closed) == 1000, "the handlers were not told")
+    until(lambda: len(toy.closed) == 1000, "the handlers are told")
 
 
 def test_more_streams_than_allowed_wait_at_the_client() -> None:
@@ -317,11 +315,17 @@ def test_more_streams_than_allowed_wait_at_the_client() -> None:
             unary(channel, "Echo")(b"settings are known now", timeout=DEADLINE_S)
             calls = [unary(channel, "Wait").future(b"", timeout=DEADLINE_S) for _ in range(30)]
             answered = 0
+
+            def answer() -> None:
+                toy.waiting[answered].reply(b"ok")
+
+            def another() -> bool:
+                return len(toy.waiting) > answered
+
             while answered < 30:
-                until(lambda seen=answered: len(toy.waiting) > seen, "no call arrived")  # type: ignore[misc]
+                until(another, "a call arrives")
                 assert len(toy.waiting) - answered <= 10
-                call = toy.waiting[answered]
-                toy.do(lambda call=call: call.reply(b"ok"))  # type: ignore[misc]
+                toy.do(answer)
                 answered += 1
             assert [call.result() for call in calls] == [b"ok"] * 30
     finally:
@@ -344,7 +348,7 @@ def test_answers_of_one_tick_are_one_write(toy: Toy) -> None:
     path = [(n, b"/t.Toy/Wait" if n == b":path" else v) for n, v in frames.REQUEST]
     for n in range(50):
         connection.sendall(frames.headers(2 * n + 1, path) + frames.data(2 * n + 1, message_head(0), end=True))
-    until(lambda: len(toy.waiting) == 50, "the calls did not arrive")
+    until(lambda: len(toy.waiting) == 50, "the calls arrive")
     greeting = connection.recv(1 << 16)
     assert http2.HEADERS not in {frame.kind for frame in frames.read(greeting)}
 
@@ -385,7 +389,7 @@ def test_a_client_that_does_not_read_is_not_read_either_and_gets_all_in_the_end(
     def transports() -> list[asyncio.Transport]:
         return [transport for port in list(toy.listener._ports) if (transport := port.transport()) is not None]
 
-    until(lambda: any(not transport.is_reading() for transport in transports()), "the server reads on")
+    until(lambda: any(not transport.is_reading() for transport in transports()), "the server stops reading")
     pieces: list[bytes] = []
     ends = 0
     while ends < asked:
@@ -410,8 +414,8 @@ def test_a_closed_connection_whose_client_does_not_read_goes_away() -> None:
         open_windows = frames.settings((4, 1 << 30), (5, 1 << 20)) + frames.window_update(0, 1 << 30)
         # More answers than the kernel's buffers take, and a fault behind them.
         connection.sendall(open_windows + asked + frames.window_update(0, 0))
-        until(lambda: toy.listener.sent_bytes > 9_000_000, "no answer")
-        until(lambda: toy.listener.connections_count == 0, "it stays")
+        until(lambda: toy.listener.sent_bytes > 9_000_000, "answers")
+        until(lambda: toy.listener.connections_count == 0, "it goes")
         connection.close()
     finally:
         toy.close()
@@ -440,10 +444,10 @@ def test_http_answers_may_come_later_and_keep_their_order(toy: Toy) -> None:
     connection = toy.connect()
     get = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
     connection.sendall(get % b"/later" + get % b"/second" + get % b"/later")
-    until(lambda: len(toy.held) == 1, "the request did not arrive")
+    until(lambda: len(toy.held) == 1, "the request arrives")
     (_, respond) = toy.held[0]
     toy.loop.call_soon_threadsafe(respond, HttpResponse(202, b"first"))
-    until(lambda: len(toy.held) == 2, "the third request did not follow")
+    until(lambda: len(toy.held) == 2, "the third request follows")
     toy.loop.call_soon_threadsafe(toy.held[1][1], HttpResponse(203, b"third"))
     connection.shutdown(socket.SHUT_WR)
     answers = read_all(connection)
@@ -454,7 +458,7 @@ def test_http_answers_may_come_later_and_keep_their_order(toy: Toy) -> None:
 def test_many_pipelined_requests_are_all_answered(toy: Toy) -> None:
     connection = toy.connect()
     connection.sendall(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
-    until(lambda: len(toy.held) == 1, "the request did not arrive")
+    until(lambda: len(toy.held) == 1, "the request arrives")
     toy.loop.call_soon_threadsafe(toy.held[0][1], HttpResponse(200, b"first"))
     connection.shutdown(socket.SHUT_WR)
     assert read_all(connection).count(b"HTTP/1.1 200 OK") == 501
@@ -463,10 +467,10 @@ def test_many_pipelined_requests_are_all_answered(toy: Toy) -> None:
 def test_an_answer_for_a_client_that_left_does_no_harm(toy: Toy) -> None:
     connection = toy.connect()
     connection.sendall(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")
-    until(lambda: len(toy.held) == 1, "the request did not arrive")
+    until(lambda: len(toy.held) == 1, "the request arrives")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     connection.close()
-    until(lambda: toy.listener.connections_count == 0, "the connection is still there")
+    until(lambda: toy.listener.connections_count == 0, "the connection goes")
     toy.do(lambda: toy.held[0][1](HttpResponse(200, b"late")))
 
 
@@ -490,7 +494,7 @@ def test_a_client_of_http_that_does_not_read_waits_and_gets_every_answer(toy: To
         assert isinstance(port, _HttpPort)
         return len(port._waiting) if port._paused else 0
 
-    until(lambda: toy.listener.connections_count == 1 and toy.do(waiting) > 0, "the server answers on")
+    until(lambda: toy.listener.connections_count == 1 and toy.do(waiting) > 0, "the server stops answering")
     assert read_all(connection).count(b"HTTP/1.1 200") == asked
 
 
@@ -524,7 +528,7 @@ def test_the_preface_may_come_byte_by_byte(toy: Toy) -> None:
 def test_a_request_of_http_1_may_begin_like_the_preface(toy: Toy) -> None:
     connection = toy.connect()
     connection.sendall(b"P")
-    until(lambda: any(isinstance(port, _Door) and port._data == b"P" for port in list(toy.listener._ports)), "no door")
+    until(lambda: any(isinstance(port, _Door) and port._data == b"P" for port in list(toy.listener._ports)), "a door")
     connection.sendall(b"RI * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert b"PRI *" in read_all(connection)
 
@@ -554,7 +558,7 @@ def test_garbage_is_closed_and_logged_without_a_traceback(
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may be closed in the middle
         connection.sendall(garbage)
     read_all(connection)
-    until(lambda: toy.listener.connections_count == 0, "the connection is still there")
+    until(lambda: toy.listener.connections_count == 0, "the connection goes")
     (record,) = [record for record in caplog.records if record.name == "test.listener"]
     assert record.levelno == logging.DEBUG
     assert "127.0.0.1:" in record.getMessage()
@@ -573,7 +577,7 @@ def test_random_bytes_never_raise(toy: Toy) -> None:
             pass
         read_all(connection)
         connection.close()
-    until(lambda: toy.listener.connections_count == 0, "connections are left")
+    until(lambda: toy.listener.connections_count == 0, "no connection is left")
     assert toy.faults == []
     with toy.channel() as channel:
         assert unary(channel, "Echo")(b"on", timeout=DEADLINE_S) == b"on"
@@ -604,9 +608,9 @@ def test_a_living_client_is_not_given_up() -> None:
     try:
         with toy.channel() as channel:
             call = unary(channel, "Wait").future(b"", timeout=DEADLINE_S)
-            until(lambda: len(toy.waiting) == 1, "the call did not arrive")
+            until(lambda: len(toy.waiting) == 1, "the call arrives")
             sent_bytes = toy.listener.sent_bytes
-            until(lambda: toy.listener.sent_bytes >= sent_bytes + 5 * 17, "it was not asked five times")
+            until(lambda: toy.listener.sent_bytes >= sent_bytes + 5 * 17, "it is asked five times")
             toy.do(lambda: toy.waiting[0].reply(b"alive"))
             assert call.result() == b"alive"
     finally:
@@ -680,7 +684,7 @@ def test_a_port_is_free_again_at_once() -> None:
 
 def test_small_answers_are_not_held_back_and_dead_peers_found_by_the_kernel(toy: Toy) -> None:
     connection = toy.connect()
-    until(lambda: toy.listener.connections_count == 1, "no connection")
+    until(lambda: toy.listener.connections_count == 1, "a connection")
     (port,) = toy.listener._ports
     transport = port.transport()
     assert transport is not None
@@ -697,9 +701,9 @@ def test_closing_lets_calls_finish_and_takes_no_new_ones() -> None:
     toy = Toy()
     with toy.channel() as channel:
         call = unary(channel, "Wait").future(b"", timeout=DEADLINE_S)
-        until(lambda: len(toy.waiting) == 1, "the call did not arrive")
+        until(lambda: len(toy.waiting) == 1, "the call arrives")
         closing = asyncio.run_coroutine_threadsafe(toy.listener.close(grace_s=DEADLINE_S), toy.loop)
-        until(lambda: toy.listener.closing, "it does not close")
+        until(lambda: toy.listener.closing, "it closes")
         with pytest.raises(ConnectionRefusedError):
             toy.connect()
         toy.do(lambda: toy.waiting[0].reply(b"in time"))
@@ -715,7 +719,7 @@ def test_closing_ends_idle_connections_at_once() -> None:
     assert kept_alive.recv(1000).startswith(b"HTTP/1.1 200")
     with toy.channel() as channel:
         unary(channel, "Echo")(b"", timeout=DEADLINE_S)
-        until(lambda: toy.listener.connections_count == 3, "connections are missing")
+        until(lambda: toy.listener.connections_count == 3, "three connections")
         started = time.monotonic()
         toy.run(toy.listener.close(grace_s=DEADLINE_S))
         assert time.monotonic() - started < DEADLINE_S / 2
@@ -727,9 +731,9 @@ def test_closing_answers_the_http_request_under_way_first() -> None:
     toy = Toy()
     connection = toy.connect()
     connection.sendall(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")
-    until(lambda: len(toy.held) == 1, "the request did not arrive")
+    until(lambda: len(toy.held) == 1, "the request arrives")
     closing = asyncio.run_coroutine_threadsafe(toy.listener.close(grace_s=DEADLINE_S), toy.loop)
-    until(lambda: toy.listener.closing, "it does not close")
+    until(lambda: toy.listener.closing, "it closes")
     toy.loop.call_soon_threadsafe(toy.held[0][1], HttpResponse(200, b"in time"))
     answer = read_all(connection)
     assert b"in time" in answer
@@ -742,8 +746,8 @@ def test_what_does_not_end_in_time_is_dropped_and_told() -> None:
     toy = Toy()
     with toy.channel() as channel:
         call = unary(channel, "Wait").future(b"", timeout=DEADLINE_S)
-        until(lambda: len(toy.waiting) == 1, "the call did not arrive")
+        until(lambda: len(toy.waiting) == 1, "the call arrives")
         toy.run(toy.listener.close(grace_s=0.05))
-        until(lambda: toy.closed == ["/t.Toy/Wait"], "the handler was not told")
+        until(lambda: toy.closed == ["/t.Toy/Wait"], "the handler is told")
         assert call.exception().code() == grpc.StatusCode.UNAVAILABLE
     toy.close()

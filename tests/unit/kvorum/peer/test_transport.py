@@ -65,6 +65,8 @@ async def test_messages_arrive_whole_and_in_order_both_ways() -> None:
     assert of_type(b.received, MessageType.HEARTBEAT) == [heartbeat(1), heartbeat(2)]
     assert [message.index for message in a.received] == list(range(100))
     assert (a.unreachable, b.unreachable) == ([], [])
+    assert 3 << 20 < a.transport.traffic()[B].sent_bytes < 4 << 20
+    assert 3 << 20 < b.transport.traffic()[A].received_bytes < 4 << 20
     await close(a, b)
 
 

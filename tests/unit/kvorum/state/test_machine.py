@@ -37,7 +37,7 @@ def test_a_put_parsed_by_hand_is_the_put_that_protobuf_parses(
     key_bytes: int, value_bytes: int, request_id: int, options: dict[str, int], header: dict[str, int]
 ) -> None:
     request = PutRequest(key=b"k" * key_bytes, value=b"v" * value_bytes, **options)  # type: ignore[arg-type]  # flags
-    envelope = InternalRaftRequest(put=request, header=RequestHeader(ID=request_id, **header))  # type: ignore[arg-type]
+    envelope = InternalRaftRequest(put=request, header=RequestHeader(ID=request_id, **header))  # type: ignore[arg-type]  # and its fields
     outcome, rows = apply_one(envelope.SerializeToString())
 
     store = DictStore()
@@ -86,7 +86,7 @@ def test_an_entry_that_no_member_knows_is_fatal(data: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["auth_enable", "auth_user_add", "authenticate", "auth_role_grant_permission"])
 def test_authentication_is_refused_by_name_rather_than_passed_over(name: str) -> None:
-    data = InternalRaftRequest(header=RequestHeader(ID=1), **{name: {}}).SerializeToString()  # type: ignore[arg-type]
+    data = InternalRaftRequest(header=RequestHeader(ID=1), **{name: {}}).SerializeToString()  # type: ignore[arg-type]  # any of the fields
     with pytest.raises(UnsupportedEntry, match=f"entry 1 is {name}, "):
         Driver().apply_data(data)
 
