@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 from kvorum.client import Client, ClientError
+from kvorum.etcdpb import rpc_pb2 as rpc
 
 from tests.kit.deadline import wait_until_async
 from tests.kit.etcdctl import Etcdctl
@@ -54,7 +56,7 @@ async def moved(client: Client, leader: int, witness: Node) -> None:
 
 
 async def equal(client: Client, nodes: Sequence[Node]) -> None:
-    """HashKV at every step of the history, leases with their keys, and members: the same everywhere."""
+    """HashKV at every step of the history, alarms, leases with their keys, and members: the same everywhere."""
 
     async def level() -> bool:
         revisions = {(await client.status(node.endpoint)).revision for node in nodes}
@@ -69,6 +71,7 @@ async def equal(client: Client, nodes: Sequence[Node]) -> None:
     for node in nodes:
         assert (await client.hash_kv(endpoint=node.endpoint)).hash == head.hash, node.describe()
 
+    await equal_alarms(client, nodes)
     leases = [sorted(await client.leases(endpoint=node.endpoint)) for node in nodes]
     assert leases == [leases[0]] * len(nodes)
     members = [node.members_by_peers() for node in nodes]
@@ -80,6 +83,37 @@ async def equal(client: Client, nodes: Sequence[Node]) -> None:
                 life = await one.lease_time_to_live(lease_id, keys=True)
             attached.append((life.granted_ttl_s, sorted(life.keys)))
         assert attached == [attached[0]] * len(nodes)
+
+
+async def equal_alarms(client: Client, nodes: Sequence[Node]) -> None:
+    """An alarm raised of each member is told by every node, and by none after it is disarmed."""
+    ids = [(await client.status(node.endpoint)).member_id for node in nodes]
+    for member_id in ids:
+        await activated(nodes[0], member_id)
+    wanted = {(member_id, "NOSPACE") for member_id in ids}
+    await wait_until_async(lambda: alarms_are(nodes, wanted), CAUGHT_UP_S, "every node tells the alarms")
+    assert len(await client.alarm_disarm()) == len(ids)
+    await wait_until_async(lambda: alarms_are(nodes, set()), CAUGHT_UP_S, "no node tells an alarm")
+
+
+async def activated(node: Node, member_id: int) -> None:
+    request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, memberID=member_id, alarm="NOSPACE")
+    options = (("grpc.enable_http_proxy", 0),)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{node.client_port}", options=options) as channel:
+        await channel.unary_unary(
+            "/etcdserverpb.Maintenance/Alarm",
+            request_serializer=rpc.AlarmRequest.SerializeToString,
+            response_deserializer=rpc.AlarmResponse.FromString,
+        )(request, timeout=10)
+
+
+async def alarms_are(nodes: Sequence[Node], wanted: set[tuple[int, str]]) -> bool:
+    """Each node asked for itself, which goes through the log there: what it has applied."""
+    for node in nodes:
+        async with Client([node.endpoint], timeout_s=10) as one:
+            if {(alarm.member_id, alarm.type.name) for alarm in await one.alarms()} != wanted:
+                return False
+    return True
 
 
 async def told_everywhere(member_id: int, nodes: Sequence[Node]) -> dict[str, Any]:
