@@ -307,19 +307,23 @@ def test_old_revisions_go_after_the_retention(start: Start) -> None:
 COMMITS = "etcd_disk_backend_commit_duration_seconds_count"
 
 
+def wait_for_commit(node: Node, before: float) -> None:
+    wait_until(lambda: metric(node, COMMITS) > before, 10, "a commit follows the put")
+
+
 def test_a_commit_follows_every_so_many_operations(start: Start) -> None:
     node = start("--backend-batch-limit=1", "--backend-batch-interval=1h")
     for index in range(10):
         before = metric(node, COMMITS)
         put(node, b"%d" % index)
-        wait_until(lambda before=before: metric(node, COMMITS) > before, 10, "a commit follows the put")  # type: ignore[misc]
+        wait_for_commit(node, before)
 
 
 def test_a_commit_waits_no_longer_than_its_interval(start: Start) -> None:
     node = start("--backend-batch-interval=50ms")
     before = metric(node, COMMITS)
     put(node, b"a")
-    wait_until(lambda: metric(node, COMMITS) > before, 10, "a commit follows the put")
+    wait_for_commit(node, before)
 
 
 def test_commits_wait_for_their_interval(start: Start) -> None:

@@ -138,7 +138,7 @@ def test_kill_9_of_each_member_in_turn_changes_no_membership_and_loses_nothing(t
             node.start()
             node.wait_healthy(RESTART_S)
         for node in cluster.nodes:
-            wait_until(lambda node=node: node.is_healthy(), RESTART_S, f"{node.name} is healthy")  # type: ignore[misc]
+            wait_until(node.is_healthy, RESTART_S, f"{node.name} is healthy")
             _, found = asyncio.run(writers.read_back(node.endpoint))
             assert writers.acknowledged.items() <= found.items()
         assert asyncio.run(members_of(cluster.endpoints)) == before

@@ -10,7 +10,9 @@ from tests.tidy.sources import REPOSITORY, files, modules, name_of, read
 
 REGISTRY = re.compile(r"https?://[\w.-]*(pypi|pythonhosted|npmjs|crates|goproxy|maven|debian)[\w.-]*/")
 PROMISE = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b")  # split, or this line would find itself
-SILENCED = re.compile(r"# type: ignore(?!\[[\w-]+\])|# (?:ruff: )?noqa(?!: ?[A-Z]+\d+)|# pragma: no cover")
+SILENCED = re.compile(  # without its rule and, behind that, its reason
+    r"# type: ignore(?!\[[\w, -]+\]  # \S)|# (?:ruff: )?noqa(?!: [A-Z]+\d+(?:, [A-Z]+\d+)* - \S)|# pragma: no cover"
+)
 TEXTS = tuple((path, text) for path in files() if (text := read(path)) is not None)
 SELF = Path(__file__)
 
@@ -59,7 +61,7 @@ def test_what_a_class_leaves_to_its_heirs_is_done_by_one() -> None:
     assert [found for found in left if found[1:] not in done] == []
 
 
-def test_what_is_silenced_names_the_rule() -> None:
+def test_what_is_silenced_names_the_rule_and_the_reason() -> None:
     assert found(SILENCED, ".py") == []
 
 
@@ -68,9 +70,17 @@ def test_what_is_silenced_names_the_rule() -> None:
     [
         (REGISTRY, "https://files.pythonhosted.org/packages"),
         (SILENCED, "x = 1  # type: ignore"),
+        (SILENCED, "x = 1  # type: ignore[misc]"),
         (SILENCED, "x = 1  # noqa"),
+        (SILENCED, "x = 1  # noqa: A002"),
+        (SILENCED, "# ruff: noqa: A002"),
         (PROMISE, "# TO" + "DO later"),
     ],
 )
 def test_the_checks_see_what_they_are_for(pattern: re.Pattern[str], text: str) -> None:
     assert pattern.search(text)
+
+
+@pytest.mark.parametrize("text", ["x = 1  # type: ignore[misc, attr-defined]  # why", "x  # noqa: A001, A002 - why"])
+def test_a_reason_is_enough(text: str) -> None:
+    assert not SILENCED.search(text)

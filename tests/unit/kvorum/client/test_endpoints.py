@@ -9,6 +9,7 @@ from kvorum.client import Client, ClientError, Unreachable, prefix_end
 from kvorum.client.endpoints import target_of
 from kvorum.etcdpb import rpc_pb2 as rpc
 
+from tests.kit.deadline import wait_until_async
 from tests.kit.ports import free_port
 from tests.kit.scripted_server import ScriptedServer, Unary
 
@@ -188,13 +189,15 @@ def test_client_is_back_soon_after_its_server_is() -> None:
                 with pytest.raises(Unreachable):
                     await client.range(b"a")
             await server.start()
-            async with asyncio.timeout(3):
-                while True:
-                    try:
-                        await client.range(b"a")
-                        break
-                    except Unreachable:
-                        await asyncio.sleep(0.01)
+
+            async def reached() -> bool:
+                try:
+                    await client.range(b"a")
+                except Unreachable:
+                    return False
+                return True
+
+            await wait_until_async(reached, 3, "the client reaches its server")
             await server.stop()
 
     asyncio.run(run())
