@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import KVCluster, Status, parse
-from kvorum_operator.cluster.observation import Address, Answer, Entry, Node, Observation, Record, Volume
+from kvorum_operator.cluster.observation import Address, Answer, Entry, Node, Observation, OwnWord, Record, Volume
 from kvorum_operator.cluster.step import (
     AddLearner,
     Bootstrap,
@@ -70,6 +70,7 @@ class Talkers(Members):
         self.place = place
         self.leader = "kv-0"
         self.refusal: Hold | None = None
+        self.own_words: dict[str, OwnWord] = {}
 
     async def ask(self, running: Mapping[str, Address], addresses: Mapping[str, Address]) -> Asked:
         ids = {name: 0x100 + int(name[-1]) for name in running}
@@ -80,7 +81,7 @@ class Talkers(Members):
         entries = tuple(
             Entry(member_id, name, (ADDRESSES[name].peer_url,), started=True) for name, member_id in ids.items()
         )
-        return Asked(answered, entries or None)
+        return Asked(answered, entries or None, self.own_words)
 
     async def perform(self, step: Step, seen: Observation) -> Hold | None:
         self.place.done.append(str(step))
@@ -130,6 +131,11 @@ def test_cluster_begins_in_steps_one_a_pass(stage: Stage) -> None:
     assert outcome.ready
     assert stage.place.done == ["objects"]
     assert outcome.status.cluster_id == "c1"
+
+
+def test_own_words_of_members_reach_the_status(stage: Stage) -> None:
+    stage.members.own_words["kv-0"] = OwnWord("0.1.0", "leader")
+    assert [one.version for one in stage.settle(cluster(2)).status.members] == ["0.1.0", "3.5.30"]
 
 
 def test_held_and_paused_clusters_are_seen_and_not_touched(stage: Stage) -> None:

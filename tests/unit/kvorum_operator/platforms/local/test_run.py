@@ -94,6 +94,7 @@ def test_damaged_record_keeps_nobody_from_stopping_and_deleting(tmp_path: Path, 
     assert "bootstrap.json is damaged" in asyncio.run(platform.look(CLUSTER)).record_damage
     with pytest.raises(Refused, match="is damaged"):
         run_for(tmp_path, 0, once=True)
+    assert not StateDirectory(state).is_locked(), "who was refused holds nothing"
     assert main(["local", "stop", "--state-dir", str(state)]) == 0
     assert main(["local", "delete", "--yes", "--state-dir", str(state)]) == 0
     assert not state.exists()
