@@ -305,6 +305,13 @@ def test_restart_ends_when_the_log_lost_what_was_applied() -> None:
         member(entries=[Entry(1, 1)], applied=2)
 
 
+def test_defaults_are_those_of_etcd() -> None:
+    config = Config(1)
+    assert (config.election_ticks, config.heartbeat_ticks) == (10, 1)
+    assert (config.pre_vote, config.check_quorum) == (True, True)
+    assert (config.append_bytes_max, config.inflight_max) == (1 << 20, 512)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
