@@ -65,10 +65,10 @@ test-sim: env ## simulation: the seeds that are always run, 50,000 steps in all
 	@$(PYTEST) tests/sim
 
 test-compat: env ## against a real etcd 3.5 and its clients
-	@$(PYTEST) tests/compat
+	@$(PYTEST) -n 2 tests/compat
 
 test-e2e: env ## whole clusters as processes, on both engines
-	@$(PYTEST) tests/e2e
+	@$(PYTEST) -n 3 tests/e2e
 
 sim: env ## one simulation: make sim SEED=8812 STEPS=200000
 	@$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED)) --steps $(STEPS)
