@@ -77,6 +77,13 @@ def test_verb_without_a_cluster_says_how_to_name_one(
     assert os.listdir(tmp_path) == []
 
 
+def test_logs_of_nobody_name_those_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cluster.json").write_text('{"name": "c", "uid": "u", "engine": "kvorum", "base_port": 2379}')
+    (tmp_path / "members" / "c-0").mkdir(parents=True)
+    assert main(["local", "logs", "c-7", "--state-dir", str(tmp_path)]) == 2
+    assert "c has no member 'c-7'; there are: c-0" in capsys.readouterr().err
+
+
 def test_list_of_nothing_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,12 +51,12 @@ def tail(path: Path, lines_count: int) -> list[str]:
 
 
 def last_complaint(path: Path) -> str:
-    """The last fatal line; where there is none the last line at all; empty without a log."""
+    """What the last fatal line says; where there is none the last line at all; empty without a log. One line, cut."""
     lines = [line for line in tail(path, 200) if line.strip()]
     for line in reversed(lines):
         said = complaint(line)
         if said is not None:
-            return said[:COMPLAINT_CHARACTERS_MAX]
+            return " ".join(said.split())[:COMPLAINT_CHARACTERS_MAX]
     return lines[-1][:COMPLAINT_CHARACTERS_MAX] if lines else ""
 
 

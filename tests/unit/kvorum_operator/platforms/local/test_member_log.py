@@ -46,6 +46,7 @@ def test_log_within_bounds_or_missing_stays(log: Path) -> None:
     [
         (['{"level":"fatal","msg":"a","error":"b"}', '{"level":"info","msg":"c"}'], "a: b"),
         (['{"level":"info","msg":"c"}', "kvorum: no such flag", ""], "kvorum: no such flag"),
+        (['{"level":"fatal","msg":"broken: Traceback:\\n  File\\n"}'], "broken: Traceback: File"),
         (['{"level":"panic","msg":"a"}', "goroutine 1 [running]:"], "a"),
         (["[1]", "3", '{"level":"fatal"}'], ""),
         ([], ""),
