@@ -34,6 +34,7 @@ COUNTERS = (
     (r'"took":"[0-9.]+(µs|ms|s)"', '"took":"TIME"'),
     (r'"(Took)" : "[0-9.]+(µs|ms|s)"', r'"\1" : "TIME"'),
     (r"remaining\(\d+s\)", "remaining(TIME)"),
+    (r'"ttl":\d+', '"ttl":TIME'),  # what is left; -1, for none, stays
     (r"[0-9.]+ [kM]?B\b", "SIZE"),
     # An id is made of the URLs and the second: the same URL again is refused for either, as the clock has it.
     (r"member ID already exist", "Peer URLs already exists"),
