@@ -51,13 +51,21 @@ def tail(path: Path, lines_count: int) -> list[str]:
 
 
 def last_complaint(path: Path) -> str:
-    """What the last fatal line says; where there is none the last line at all; empty without a log. One line, cut."""
+    """What the last fatal line says; where there is none the last line at all; empty without a log. One line, shortened."""
     lines = [line for line in tail(path, 200) if line.strip()]
     for line in reversed(lines):
         said = complaint(line)
         if said is not None:
-            return " ".join(said.split())[:COMPLAINT_CHARACTERS_MAX]
-    return lines[-1][:COMPLAINT_CHARACTERS_MAX] if lines else ""
+            return shortened(" ".join(said.split()))
+    return shortened(lines[-1]) if lines else ""
+
+
+def shortened(text: str) -> str:
+    """Its beginning and its end: a traceback names the trouble at its end."""
+    if len(text) <= COMPLAINT_CHARACTERS_MAX:
+        return text
+    half = COMPLAINT_CHARACTERS_MAX // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def complaint(line: str) -> str | None:

@@ -1,5 +1,6 @@
 """Logs of members: bounded, and their last word."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def test_log_within_bounds_or_missing_stays(log: Path) -> None:
 def test_last_complaint_is_the_fatal_line_else_the_last_one(log: Path, lines: list[str], complaint: str) -> None:
     log.write_text("\n".join(lines))
     assert member_log.last_complaint(log) == complaint
+
+
+def test_long_complaint_keeps_its_beginning_and_its_end(log: Path) -> None:
+    log.write_text(json.dumps({"level": "fatal", "msg": "broken: " + "x" * 5000 + " KeyError: 7"}))
+    said = member_log.last_complaint(log)
+    assert said.startswith("broken: x")
+    assert said.endswith("x KeyError: 7")
+    assert len(said) < 320
+    log.write_text("y" * 5000)
+    assert len(member_log.last_complaint(log)) < 320
 
 
 def test_tail_is_the_end(log: Path) -> None:
