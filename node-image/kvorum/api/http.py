@@ -16,10 +16,10 @@ from kvorum.raft.core import Role
 from kvorum.raft.message import NONE
 from kvorum.server.answer import Answer, Done
 from kvorum.server.server import Server
+from kvorum.state.membership import NOT_DECIDED
 
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
 JSON = ("Content-Type", "application/json")
-NOT_DECIDED = "not_decided"
 Check = Callable[[Callable[[str | None], None]], None]  # calls back with None, or with what is wrong
 
 

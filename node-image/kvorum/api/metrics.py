@@ -16,6 +16,7 @@ from kvorum import __version__
 from kvorum.raft.message import NONE
 from kvorum.server.histogram import BOUNDS_S, Histogram
 from kvorum.server.server import Server
+from kvorum.state.membership import NOT_DECIDED
 from kvorum.state.revisions import FROM_KEY
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class MemberCollector(Collector):
             "etcd_server_proposals_applied_total": machine.applied_index,
             "etcd_server_proposals_pending": server.waiting_count,
             "etcd_server_quota_backend_bytes": server.settings.quota_bytes,
+            # Counters in etcd, but without the `_total` that the library gives every counter.
+            "etcd_server_health_success": self._endpoints.health_successes,
+            "etcd_server_health_failures": self._endpoints.health_failures,
             "etcd_mvcc_db_total_size_in_bytes": server.store.size_bytes,
             "etcd_mvcc_db_total_size_in_use_in_bytes": server.store.size_in_use_bytes,
             "etcd_debugging_mvcc_current_revision": machine.revision,
@@ -67,8 +71,6 @@ class MemberCollector(Collector):
             "etcd_server_proposals_failed": server.proposals_failed,
             "etcd_server_slow_read_indexes": server.slow_reads,
             "etcd_server_slow_apply": server.slow_applies,
-            "etcd_server_health_success": self._endpoints.health_successes,
-            "etcd_server_health_failures": self._endpoints.health_failures,
             "etcd_network_client_grpc_sent_bytes": traffic.clients_sent_bytes,
             "etcd_network_client_grpc_received_bytes": traffic.clients_received_bytes,
             "etcd_debugging_mvcc_events": server.watches.events_count,
@@ -82,7 +84,7 @@ class MemberCollector(Collector):
         yield _by_member("etcd_network_peer_received_bytes", "From", traffic.peers_received_bytes)
         yield _labelled("etcd_server_id", "server_id", f"{server.member_id:x}")
         yield _labelled("etcd_server_version", "server_version", server.settings.claimed_version)
-        yield _labelled("etcd_cluster_version", "cluster_version", machine.membership.cluster_version or "not_decided")
+        yield _labelled("etcd_cluster_version", "cluster_version", machine.membership.cluster_version or NOT_DECIDED)
         yield _labelled("kvorum_version", "version", __version__)
         yield _histogram("etcd_disk_wal_fsync_duration_seconds", server.sync_seconds)
         yield _histogram("etcd_disk_backend_commit_duration_seconds", server.commit_seconds)

@@ -73,8 +73,8 @@ def test_health_is_counted(tmp_path: Path) -> None:
         assert (await asked.ask("/health", "POST")).status == 405  # asked for nothing
         assert (asked.endpoints.health_successes, asked.endpoints.health_failures) == (3, 2)
         _, metrics = await asked.text("/metrics")
-        assert "etcd_server_health_success_total 3.0" in metrics
-        assert "etcd_server_health_failures_total 2.0" in metrics
+        assert "\netcd_server_health_success 3.0" in metrics
+        assert "\netcd_server_health_failures 2.0" in metrics
         await alarmed(cluster.leader(), "DEACTIVATE", "NOSPACE")
         assert (await asked.ask("/health")).status == 200
 
