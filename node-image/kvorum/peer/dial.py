@@ -53,7 +53,6 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.requests_count = 0
         self._transport: asyncio.Transport | None = None
         self._response: http1.WholeResponse | None = None
         self._answered: asyncio.Future[http1.Response] | None = None
@@ -82,7 +81,6 @@ class Connection(asyncio.Protocol):
         if self._closed or self._transport is None:
             raise ConnectionResetError(f"{self.url}: the connection is closed")
         assert self._answered is None, "one request at a time"
-        self.requests_count += 1
         self._response = http1.WholeResponse(method, body_bytes_max=ANSWER_BYTES_MAX)
         self._answered = asyncio.get_running_loop().create_future()
         self._transport.write(http1.request(method, target, host_header(self.url), headers, body))

@@ -15,10 +15,8 @@ from kvorum.etcdpb import internal_pb2, rpc_pb2
 from kvorum.peer.dial import Connections
 from kvorum.peer.identity import CLUSTER_ID, parse_hex_id
 from kvorum.server.peers import LeaseLife, PeerRefused
-from kvorum.state.membership import Member
+from kvorum.state.membership import NOT_DECIDED, Member
 from kvorum.wire import http1
-
-NOT_DECIDED: Final = "not_decided"
 
 _PROTOBUF: Final = (("Content-Type", "application/protobuf"),)
 

@@ -14,14 +14,14 @@ from typing import Final, Protocol
 from google.protobuf.message import DecodeError
 
 from kvorum.etcdpb import internal_pb2, rpc_pb2
-from kvorum.peer.identity import CLUSTER_ID, PEER_URLS, RAFT_TO, SERVER_FROM, SERVER_VERSION, hex_id, parse_hex_id
+from kvorum.peer.identity import CLUSTER_ID, PEER_URLS, RAFT_TO, SERVER_FROM, SERVER_VERSION, parse_hex_id
 from kvorum.peer.streams import MESSAGE_BYTES_MAX, StreamBroken, StreamKind, check_entries
 from kvorum.peer.transport import Transport
 from kvorum.peer.wiring import log
 from kvorum.raft.message import MessageType
 from kvorum.server.peers import LeaseLife
 from kvorum.state import go_json, refusal
-from kvorum.state.membership import Member
+from kvorum.state.membership import NOT_DECIDED, Member, hex_id
 from kvorum.state.refusal import Refusal
 from kvorum.storage.entry_codec import NotRaftpb, decode_message
 from kvorum.wire.http1 import Headers, Request
@@ -194,7 +194,7 @@ class Handlers:
             return wrong_method("GET")
         versions = {
             "etcdserver": self._identity.version,
-            "etcdcluster": self._member.cluster_version() or "not_decided",
+            "etcdcluster": self._member.cluster_version() or NOT_DECIDED,
         }
         return _json(versions)
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from kvorum.state.membership import hex_id
+
 CLUSTER_ID: Final = "X-Etcd-Cluster-Id"
 SERVER_FROM: Final = "X-Server-From"
 SERVER_VERSION: Final = "X-Server-Version"
@@ -77,10 +79,6 @@ def version_pair(version: str) -> tuple[int, int] | None:
     """Major and minor of x.y.z; None if it is something else."""
     match = _VERSION.fullmatch(version)
     return (int(match[1]), int(match[2])) if match else None
-
-
-def hex_id(member_or_cluster_id: int) -> str:
-    return f"{member_or_cluster_id:x}"
 
 
 def parse_hex_id(text: str) -> int | None:

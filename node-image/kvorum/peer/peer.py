@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from kvorum.peer.dial import Connections
-from kvorum.peer.identity import RAFT_TO, hex_id
+from kvorum.peer.identity import RAFT_TO
 from kvorum.peer.inbound import Inbound, StreamRefused, open_stream
 from kvorum.peer.outbound import Carrier, Outbound
 from kvorum.peer.pipeline import ANSWER_TIMEOUT_S, Pipeline
@@ -17,6 +17,7 @@ from kvorum.peer.streams import AppendDecoder, AppendEncoder, Decoder, MessageDe
 from kvorum.peer.urls import Urls
 from kvorum.peer.wiring import Activity, Wiring, log, report_crash
 from kvorum.raft.message import Message, MessageType
+from kvorum.state.membership import hex_id
 
 
 class Peer:

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Final
 
 from kvorum.peer.dial import Connections
-from kvorum.peer.identity import hex_id
 from kvorum.peer.urls import Urls
 from kvorum.peer.wiring import Activity, Wiring, log, report_crash
 from kvorum.raft.message import Message
+from kvorum.state.membership import hex_id
 from kvorum.storage.entry_codec import encode_message
 
 QUEUE_COUNT_MAX: Final = 64  # messages, as etcd; beyond it they are dropped and raft is told

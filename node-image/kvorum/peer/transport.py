@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kvorum.peer.identity import Identity, hex_id
+from kvorum.peer.identity import Identity
 from kvorum.peer.outbound import Carrier, Outbound
 from kvorum.peer.peer import Peer
 from kvorum.peer.pipeline import Pipeline
@@ -17,6 +17,7 @@ from kvorum.peer.streams import StreamKind
 from kvorum.peer.urls import Urls
 from kvorum.peer.wiring import TIMINGS, Activity, Timings, Wiring, log
 from kvorum.raft.message import NONE, Message, MessageType
+from kvorum.state.membership import hex_id
 
 STRANGERS_COUNT_MAX: Final = 16
 

@@ -27,6 +27,7 @@ from kvorum.state.refusal import (
 from kvorum.state.store import CLUSTER, MEMBERS, MEMBERS_REMOVED, Store
 
 LEARNERS_MAX = 1
+NOT_DECIDED = "not_decided"  # what members tell for the version of a cluster that has none yet
 CLUSTER_VERSION, DOWNGRADE = b"clusterVersion", b"downgrade"
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[-+].*)?")
 

@@ -1,7 +1,8 @@
 """Ids, versions and headers: what a member says of itself, and whom it takes for a member of its cluster."""
 
 import pytest
-from kvorum.peer.identity import Identity, hex_id, parse_hex_id, version_pair
+from kvorum.peer.identity import Identity, parse_hex_id, version_pair
+from kvorum.state.membership import hex_id
 
 OURS = Identity(0x00A, 0x0BC, ("http://a:2380", "http://b:2380"), "3.5.30")
 GOOD = {"x-server-version": "3.5.16", "x-min-cluster-version": "3.0.0", "x-etcd-cluster-id": "bc"}

@@ -524,11 +524,13 @@ async def test_a_member_that_is_away_is_logged_once_and_not_ten_times_a_second(
 async def test_probes_go_on_the_kept_connection_and_on_a_new_one() -> None:
     proxy = await Proxy().start()
     a, b = await two(proxy, Timings(probe_s=0.1))
-    before = proxy.accepted
-    await until(lambda: proxy.accepted >= before + 4, "probes on new connections")
     # One new connection a round, and one that is kept for all of them.
     idle = a.transport._peers[B]._pipeline._connections._idle
-    await until(lambda: any(connection.requests_count >= 3 for each in idle.values() for _, connection in each), "kept")
+    await until(lambda: idle.get(proxy.url), "a first probe")
+    since, kept = idle[proxy.url][0]
+    before = proxy.accepted
+    await until(lambda: proxy.accepted >= before + 4, "probes on new connections")
+    await until(lambda: [each for at, each in idle[proxy.url] if at > since] == [kept], "probes on the kept one")
     await close(a, b, proxy)
 
 
