@@ -51,7 +51,7 @@ def tail(path: Path, lines_count: int) -> list[str]:
 
 
 def last_complaint(path: Path) -> str:
-    """What the last fatal line says; where there is none the last line at all; empty without a log. One line, shortened."""
+    """What the last fatal line says; where there is none the last line at all; empty without a log. Bounded."""
     lines = [line for line in tail(path, 200) if line.strip()]
     for line in reversed(lines):
         said = complaint(line)
