@@ -12,6 +12,7 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -139,11 +140,11 @@ def measured(cluster: Cluster, cell: Cell, folder: Path, seconds: float) -> Samp
         requests = max(cell.streams, int(trial.requests_per_s * seconds))
         wait_for_quiet()
         before = asyncio.run(revision_of(leader))
-        own, machine = own_cpu_s(cluster), load.Processor()
+        machine = load.Processor()
+        own, started = own_cpu_s(cluster), time.monotonic()
         result = load.run(url, body.path, requests=requests, streams=cell.streams)
         used = machine.cores()
-        seconds_taken = requests / result.requests_per_s
-        ours = (own_cpu_s(cluster) - own) / seconds_taken
+        ours = (own_cpu_s(cluster) - own) / (time.monotonic() - started)
     if cell.operation == "put":
         load.require_puts(before, asyncio.run(revision_of(leader)), result)
     else:
