@@ -195,10 +195,11 @@ def test_without_a_quorum_nothing_is_acknowledged(cluster: Cluster) -> None:
                 refusal_of(client.lease_grant(100)),
                 refusal_of(client.member_remove(member)),
             )
-            assert answers[0][0] == UNAVAILABLE
-            assert answers[0][1].startswith("etcdserver: "), answers
-            # An etcd lets some of these wait until the client gives up.
+            # An etcd lets any of these wait until the client gives up, and the read mostly not. Ours answers the read.
             assert {code for code, _ in answers} <= {UNAVAILABLE, TOO_LATE}, answers
+            if leader.program.engine == "kvorum":
+                assert answers[0][0] == UNAVAILABLE, answers
+                assert answers[0][1].startswith("etcdserver: "), answers
             kv = await client.get(b"a", serializable=True)
             assert kv is not None
             assert kv.value == b"1"
