@@ -183,6 +183,11 @@ def test_without_a_quorum_a_member_is_alive_and_not_ready(program: Program, tmp_
     node, *others = cluster.nodes
     ports = [node.client_port, metrics_port_of(node)]
     with cluster:
+        wait_until(
+            lambda: (fetch_json(f"{node.endpoint}/version") or {}).get("etcdcluster", "not_decided") != "not_decided",
+            NO_LEADER_S,
+            "the cluster's version is decided",
+        )
         for other in others:
             other.kill()
 
