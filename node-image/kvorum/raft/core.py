@@ -486,7 +486,7 @@ class RawNode:
         self._mark_learners()
 
     def _new_progress(self, next_index: int, *, active: bool = False) -> Progress:
-        return Progress(next_index=next_index, inflight_max=self.settings.inflight_max, is_learner=False, active=active)
+        return Progress(next_index=next_index, inflight_max=self.settings.inflight_max, active=active)
 
     def _mark_learners(self) -> None:
         for member, progress in self.tracked.items():

@@ -37,16 +37,14 @@ class Progress:
         "state",
     )
 
-    def __init__(
-        self, *, next_index: int, inflight_max: int, is_learner: bool, match: int = 0, active: bool = False
-    ) -> None:
-        self.match = match
+    def __init__(self, *, next_index: int, inflight_max: int, active: bool = False) -> None:
+        self.match = 0
         self.next = next_index
         self.state = ProgressState.PROBE
         self.pending_snapshot = 0  # index of the snapshot that is under way (SNAPSHOT)
         self.active = active
         self.is_waiting = False
-        self.is_learner = is_learner
+        self.is_learner = False
         self.commit_sent = 0
         self.inflight: deque[int] = deque()  # the last index of each append that is under way (REPLICATE), ascending
         self.inflight_max = inflight_max
@@ -100,7 +98,6 @@ class Progress:
         if index <= self.match:
             return False
         self.match = index
-        self.is_waiting = False
         return True
 
     def refuse(self, index: int, hint: int) -> bool:

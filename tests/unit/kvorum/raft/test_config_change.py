@@ -30,6 +30,8 @@ THREE_AND_A_LEARNER = Configuration.of(ConfState((1, 2, 3), (4,)))
         (REMOVE, 9, (1, 2, 3), (4,)),
         (UPDATE, 3, (1, 2, 3), (4,)),
         (REMOVE, NONE, (1, 2, 3), (4,)),
+        (ADD, NONE, (1, 2, 3), (4,)),
+        (LEARN, NONE, (1, 2, 3), (4,)),
     ],
 )
 def test_change(kind: ConfChangeType, member: int, voters: tuple[int, ...], learners: tuple[int, ...]) -> None:

@@ -5,7 +5,7 @@ from kvorum.raft.progress import Progress, ProgressState
 
 
 def progress(*, next_index: int = 5, inflight_max: int = 2) -> Progress:
-    return Progress(next_index=next_index, inflight_max=inflight_max, is_learner=False)
+    return Progress(next_index=next_index, inflight_max=inflight_max)
 
 
 def paused(member: Progress) -> bool:
@@ -64,10 +64,28 @@ def test_an_old_acknowledgement_says_nothing() -> None:
     assert member.match == 4
 
 
-def test_an_acknowledgement_beyond_next_moves_it() -> None:
+@pytest.mark.parametrize(("index", "next_index"), [(4, 5), (5, 6), (9, 10)])
+def test_an_acknowledgement_beyond_next_moves_it(index: int, next_index: int) -> None:
     member = progress()
-    assert member.acknowledge(9)
-    assert (member.match, member.next) == (9, 10)
+    assert member.acknowledge(index)
+    assert (member.match, member.next) == (index, next_index)
+
+
+def test_replication_starts_behind_what_is_acknowledged() -> None:
+    """Also where a snapshot was thought to be needed, and the entries before its end turn out to be here after all."""
+    member = progress()
+    member.become_snapshot(9)
+    member.acknowledge(5)
+    member.become_replicate()
+    assert member.next == 6
+
+
+def test_a_new_probe_waits_for_nothing_old() -> None:
+    member = progress()
+    member.sent(1)
+    member.become_replicate()
+    member.become_probe()
+    assert not paused(member)
 
 
 @pytest.mark.parametrize(
