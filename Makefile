@@ -68,7 +68,8 @@ test-compat: env ## against a real etcd 3.5 and its clients
 	@$(PYTEST) -n 2 tests/compat
 
 test-e2e: env ## whole clusters as processes, on both engines
-	@$(PYTEST) -n 3 tests/e2e
+	@$(PYTEST) -n 3 --ignore tests/e2e/test_readme.py tests/e2e
+	@$(PYTEST) tests/e2e/test_readme.py  # by itself: it uses the README's ports, etcd's own
 
 sim: env ## one simulation: make sim SEED=8812 STEPS=200000
 	@$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED)) --steps $(STEPS)
