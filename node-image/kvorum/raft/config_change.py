@@ -1,13 +1,23 @@
 """Configurations: who votes, who only learns, and how a change turns one into the next.
 
-A configuration is joint while voters_outgoing is not empty: then both halves must agree. Only single changes are made
-so far, and they alter the voters by at most one member, so two configurations in a row always share a quorum (Raft
-thesis, 4.1). Knows no log, no protobuf and nothing of how a change is proposed.
+A simple change alters the voters by at most one member, so two configurations in a row always share a quorum (Raft
+thesis, 4.1). Any other one goes through a joint configuration, which has voters_outgoing beside voters: both halves
+must agree until the outgoing one ends (4.3). Texts and rules are those of etcd's raft (confchange/). Knows no log, no
+protobuf and nothing of how a change is proposed.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from kvorum.raft.message import NONE, ConfChange, ConfChangeType, ConfState
+from kvorum.raft.message import (
+    NONE,
+    ConfChange,
+    ConfChangeSingle,
+    ConfChangeTransition,
+    ConfChangeType,
+    ConfChangeV2,
+    ConfState,
+)
 
 
 class ImpossibleChange(ValueError):
@@ -71,21 +81,63 @@ class Configuration:
     def members(self) -> frozenset[int]:
         return self.voters | self.voters_outgoing | self.learners
 
-    def after(self, change: ConfChange) -> "Configuration":
+    def after(self, change: ConfChange | ConfChangeV2) -> "Configuration":
         """The configuration once the change is applied; the same one if it changes nothing.
 
         Raises ImpossibleChange.
         """
-        member = change.node_id
-        if member == NONE or change.type is ConfChangeType.UPDATE_NODE:
-            return self
+        if isinstance(change, ConfChange):
+            refused = change.node_id == NONE or change.type is ConfChangeType.UPDATE_NODE
+            return self if refused else self.simple([ConfChangeSingle(change.type, change.node_id)])
+        if change.leaves_joint:
+            return self.leave_joint()
+        if change.enters_joint:
+            auto_leave = change.transition is not ConfChangeTransition.JOINT_EXPLICIT
+            return self.enter_joint(change.changes, auto_leave=auto_leave)
+        return self.simple(change.changes)
+
+    def simple(self, changes: Iterable[ConfChangeSingle]) -> "Configuration":
+        """Changes that together alter the voters by at most one member. Raises ImpossibleChange."""
         if self.is_joint:
-            raise ImpossibleChange(f"{change} within a joint configuration")
-        voters, learners = self.voters - {member}, self.learners - {member}
-        if change.type is ConfChangeType.ADD_NODE:
-            voters |= {member}
-        elif change.type is ConfChangeType.ADD_LEARNER:
-            learners |= {member}
+            raise ImpossibleChange("can't apply simple config change in joint config")
+        after = self._changed(changes)
+        if len(self.voters ^ after.voters) > 1:
+            raise ImpossibleChange("more than one voter changed without entering joint config")
+        return after
+
+    def enter_joint(self, changes: Iterable[ConfChangeSingle], *, auto_leave: bool) -> "Configuration":
+        """The changes made to the incoming half, while the voters so far are the outgoing one.
+
+        Raises ImpossibleChange.
+        """
+        if self.is_joint:
+            raise ImpossibleChange("config is already joint")
+        if not self.voters:
+            raise ImpossibleChange("can't make a zero-voter config joint")
+        return replace(self, voters_outgoing=self.voters)._changed(changes, auto_leave=auto_leave)
+
+    def leave_joint(self) -> "Configuration":
+        """The incoming half alone, and its learners. Raises ImpossibleChange."""
+        if not self.is_joint:
+            raise ImpossibleChange("can't leave a non-joint config")
+        return Configuration(voters=self.voters, learners=self.learners | self.learners_next)
+
+    def _changed(self, changes: Iterable[ConfChangeSingle], *, auto_leave: bool = False) -> "Configuration":
+        """One change after the other. Raises ImpossibleChange if no voter is left."""
+        voters, learners, learners_next = set(self.voters), set(self.learners), set(self.learners_next)
+        for change in changes:
+            member, kind = change.node_id, change.type
+            if member == NONE or kind is ConfChangeType.UPDATE_NODE:
+                continue  # nothing of raft's
+            for ids in (voters, learners, learners_next):
+                ids.discard(member)
+            if kind is ConfChangeType.ADD_NODE:
+                voters.add(member)
+            elif kind is ConfChangeType.ADD_LEARNER:
+                # Who still votes in the outgoing half cannot be a learner yet.
+                (learners_next if member in self.voters_outgoing else learners).add(member)
         if not voters:
-            raise ImpossibleChange(f"{change} leaves no voters")
-        return Configuration(voters=voters, learners=learners)
+            raise ImpossibleChange("removed all voters")
+        return Configuration(
+            frozenset(voters), self.voters_outgoing, frozenset(learners), frozenset(learners_next), auto_leave
+        )

@@ -140,6 +140,43 @@ class ConfChange:
     context: bytes = b""
 
 
+class ConfChangeTransition(IntEnum):
+    """How a ConfChangeV2 gets from one configuration to the next.
+
+    AUTO: at once if it alters at most one voter, else as JOINT_IMPLICIT. JOINT_IMPLICIT: through a joint configuration,
+    which the leader ends by itself. JOINT_EXPLICIT: through one that ends when somebody proposes an empty ConfChangeV2.
+    """
+
+    AUTO = 0
+    JOINT_IMPLICIT = 1
+    JOINT_EXPLICIT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ConfChangeSingle:
+    """One of the changes in a ConfChangeV2."""
+
+    type: ConfChangeType
+    node_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfChangeV2:
+    """Any number of changes at once. The one of nothing at all ends a joint configuration."""
+
+    transition: ConfChangeTransition = ConfChangeTransition.AUTO
+    changes: tuple[ConfChangeSingle, ...] = ()
+    context: bytes = b""
+
+    @property
+    def leaves_joint(self) -> bool:
+        return self.transition is ConfChangeTransition.AUTO and not self.changes
+
+    @property
+    def enters_joint(self) -> bool:
+        return self.transition is not ConfChangeTransition.AUTO or len(self.changes) > 1
+
+
 @dataclass(frozen=True, slots=True)
 class ReadState:
     """A ReadIndex round is confirmed: what was asked under `context` may be read once `index` is applied."""
