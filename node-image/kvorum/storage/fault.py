@@ -69,3 +69,30 @@ class UnusableDataDir(StorageFault):
     def __init__(self, path: Path, why: str, way_out: str) -> None:
         super().__init__(f"{path}: {why}\n  {way_out}")
         self.path = path
+
+
+class CorruptSnap(StorageFault):
+    """A snapshot file is not as it was written. An older one may do; without any, the member cannot start."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}\n  {_REPLACE_MEMBER}")
+        self.path, self.why = path, why
+
+
+class SnapFailed(StorageFault):
+    """A snapshot file could not be read, written or removed. What was there before is still there."""
+
+    def __init__(self, path: Path, doing: str, error: OSError) -> None:
+        super().__init__(
+            f"{path}: cannot {doing}: {error.strerror or error}\n"
+            "  The log still holds what the snapshot was to replace. See to the disk (space, permissions)."
+        )
+        self.path, self.error = path, error
+
+
+class CorruptDb(StorageFault):
+    """A bbolt file (etcd's db) is not one, or is damaged. why names the page."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}\n  Use another copy of the file: another member's, or an older backup.")
+        self.path, self.why = path, why
