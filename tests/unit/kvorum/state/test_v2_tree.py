@@ -1,0 +1,154 @@
+"""The v2 tree: etcd's own are read, ours say the same, and what is none is refused with a reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kvorum.state.dict_store import DictStore
+from kvorum.state.membership import BadVersion, Member, Membership
+from kvorum.state.store import CLUSTER, MEMBERS, MEMBERS_REMOVED
+from kvorum.state.v2_tree import BadV2Tree, V2Tree, decode_v2_tree, encode_v2_tree
+
+CAPTURED = Path(__file__).parents[1] / "storage" / "testdata" / "member-snapshot"
+
+URLS = st.lists(st.text(min_size=1, max_size=8), max_size=2).map(tuple)
+IDS = st.integers(1, (1 << 64) - 1)
+MEMBER = st.builds(Member, IDS, URLS, st.booleans(), st.text(max_size=5), URLS)
+
+
+def membership_of(tree: V2Tree) -> Membership:
+    membership = Membership(DictStore())
+    membership.restore(*tree)
+    return membership
+
+
+def captured() -> list[dict[str, object]]:
+    files = sorted(CAPTURED.glob("*.snap.json"))
+    assert len(files) == 3
+    return [json.loads(path.read_text())["v2store"] for path in files]
+
+
+def strip(node: dict[str, object]) -> dict[str, object]:
+    """What of a node counts."""
+    children = node["Children"]
+    kept = {name: strip(child) for name, child in children.items()} if isinstance(children, dict) else None
+    return {"Path": node["Path"], "Value": node["Value"], "Children": kept}
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_etcds_tree_is_read_and_ours_has_the_same_nodes(number: int) -> None:
+    document = captured()[number]
+    tree = decode_v2_tree(json.dumps(document).encode())
+    assert tree == V2Tree(
+        [
+            Member(0x4219C68EC6D4CD57, ("http://127.0.0.1:24312",), False, "s2", ("http://127.0.0.1:24310",)),
+            Member(0xC8A92D9A240EE9F8, ("http://127.0.0.1:24302",), False, "s1", ("http://127.0.0.1:24300",)),
+            Member(0xE63522974B9CDB9F, ("http://127.0.0.1:24322",), False, "s3", ("http://127.0.0.1:24320",)),
+        ],
+        frozenset(),
+        "3.5.0",
+    )
+    root = document["Root"]
+    assert isinstance(root, dict)
+    assert json.loads(encode_v2_tree(membership_of(tree)))["Root"] == strip(root)
+
+
+@given(
+    members=st.lists(MEMBER, max_size=5, unique_by=lambda member: member.id),
+    removed=st.frozensets(IDS, max_size=3),
+    version=st.sampled_from((None, "3.4.0", "3.5.0")),
+)
+def test_members_removed_ids_and_version_survive(
+    members: list[Member], removed: frozenset[int], version: str | None
+) -> None:
+    tree = V2Tree(
+        sorted((member for member in members if member.id not in removed), key=lambda member: member.id),
+        removed,
+        version,
+    )
+    data = encode_v2_tree(membership_of(tree))
+    assert decode_v2_tree(data) == tree
+    assert encode_v2_tree(membership_of(decode_v2_tree(data))) == data
+
+
+def test_only_the_nodes_that_count_are_written() -> None:
+    tree = V2Tree(
+        [Member(0xAB, ("http://a:1", "http://a:2"), True), Member(0x1, (), False, "b<")], frozenset((7,)), None
+    )
+    assert encode_v2_tree(membership_of(tree)).decode() == (
+        '{"Root":{"Path":"/","Value":"","Children":{"0":{"Path":"/0","Value":"","Children":'
+        '{"members":{"Path":"/0/members","Value":"","Children":'
+        '{"1":{"Path":"/0/members/1","Value":"","Children":'
+        '{"attributes":{"Path":"/0/members/1/attributes","Value":"{\\"name\\":\\"b\\\\u003c\\"}","Children":null},'
+        '"raftAttributes":{"Path":"/0/members/1/raftAttributes","Value":"{\\"peerURLs\\":null}","Children":null}}},'
+        '"ab":{"Path":"/0/members/ab","Value":"","Children":{"raftAttributes":{"Path":"/0/members/ab/raftAttributes",'
+        '"Value":"{\\"peerURLs\\":[\\"http://a:1\\",\\"http://a:2\\"],\\"isLearner\\":true}","Children":null}}}}},'
+        '"removed_members":{"Path":"/0/removed_members","Value":"","Children":'
+        '{"7":{"Path":"/0/removed_members/7","Value":"","Children":null}}}}},'
+        '"1":{"Path":"/1","Value":"","Children":{}}}},"CurrentVersion":2}'
+    )
+
+
+def test_restoring_leaves_nothing_of_what_was_there() -> None:
+    store = DictStore()
+    membership = Membership(store)
+    membership.restore([Member(1, ("http://zombie",)), Member(2, ("http://old",))], [3], "3.5.0")
+    membership.set_downgrade("3.4.0")
+    membership.restore([Member(2, ("http://new",), name="two")], [4], None)
+    assert store.rows(MEMBERS) == {b"2": b'{"id":2,"peerURLs":["http://new"],"name":"two"}'}
+    assert store.rows(MEMBERS_REMOVED) == {b"4": b"removed"}
+    assert list(store.rows(CLUSTER)) == [b"downgrade"], "not part of the tree, so it stays"
+    again = Membership(store)
+    again.load()
+    assert (again.members, again.removed, again.cluster_version) == (membership.members, {4}, None)
+    with pytest.raises(BadVersion):
+        membership.restore([], [], "abc")
+
+
+def broken(path: str, value: object) -> bytes:
+    """A captured tree with one field replaced. path: names of children, then a field."""
+    document = captured()[0]
+    *names, last = path.split("/")
+    node: object = document
+    for name in names:
+        assert isinstance(node, dict)
+        node = node[name]
+    assert isinstance(node, dict)
+    node[last] = value
+    return json.dumps(document).encode()
+
+
+MEMBER_PATH = "Root/Children/0/Children/members/Children"
+S2 = f"{MEMBER_PATH}/4219c68ec6d4cd57/Children"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"[]", "the tree is not an object"),
+        (b"[" * 100_000, "not JSON"),
+        (b"{}", "Root is not an object"),
+        (b'{"Root":{"Children":{}}}', "no node /0"),
+        (broken("Root/Children", None), "Children of a directory is not an object"),
+        (broken(MEMBER_PATH, []), "Children of a directory is not an object"),
+        (broken(f"{MEMBER_PATH}/xyz", {"Children": {}}), "has no raftAttributes|no member id"),
+        (broken(f"{S2}/raftAttributes/Value", 1), "raftAttributes of member 4219c68ec6d4cd57 has no text"),
+        (broken(f"{S2}/raftAttributes/Value", "{"), "raftAttributes of member 4219c68ec6d4cd57: "),
+        (broken(f"{S2}/raftAttributes/Value", '{"peerURLs":1}'), "member 4219c68ec6d4cd57: URLs are a list"),
+        (broken(f"{S2}/attributes/Value", "[]"), "attributes of member 4219c68ec6d4cd57 is not an object"),
+        (broken(f"{S2}", {}), "member 4219c68ec6d4cd57 has no raftAttributes"),
+        (broken("Root/Children/0/Children/removed_members", {"Children": {"0": {}}}), "'0' is no member id"),
+        (
+            broken("Root/Children/0/Children/removed_members", {"Children": {"c8a92d9a240ee9f8": {}}}),
+            "c8a92d9a240ee9f8 both a member and removed for ever",
+        ),
+        (broken("Root/Children/0/Children/version/Value", None), "version has no text"),
+    ],
+)
+def test_what_is_no_tree_is_refused_with_a_reason(data: bytes, why: str) -> None:
+    with pytest.raises(BadV2Tree, match=why):
+        decode_v2_tree(data)
