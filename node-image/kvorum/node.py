@@ -30,7 +30,7 @@ from kvorum.raft.core import Config as RaftConfig
 from kvorum.raft.core import RawNode
 from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import NONE, HardState, Message
-from kvorum.server import cluster_version, reconfiguration
+from kvorum.server import cluster_version, failover, reconfiguration
 from kvorum.server.answer import Done
 from kvorum.server.asked import AskedByPeers
 from kvorum.server.joining import JoinRefused
@@ -188,6 +188,7 @@ class Node:
             on_messages=self._step,
             on_unreachable=raft.report_unreachable,
             on_removed=self._removed,
+            on_ended=self._ended,
             on_snapshot=raft.report_snapshot,
         )
         self.server = server = Server(
@@ -227,6 +228,10 @@ class Node:
     def _removed(self) -> None:
         """Another member refuses our stream with 410: it knows of our removal, which we may have slept through."""
         self.server.retire()
+
+    def _ended(self, member_id: int) -> None:
+        """Another member's process is gone. If it led, nobody does."""
+        failover.leader_ended(self.server, member_id)
 
     def _flush_answers(self) -> None:
         for listener in self._listeners:

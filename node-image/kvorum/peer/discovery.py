@@ -14,10 +14,11 @@ from google.protobuf.message import DecodeError
 from kvorum.etcdpb import internal_pb2, rpc_pb2
 from kvorum.peer.dial import Connections
 from kvorum.peer.identity import CLUSTER_ID, parse_hex_id
-from kvorum.server.peers import LeaseLife, PeerRefused
+from kvorum.server.peers import LeaseLife, PeerHash, PeerRefused
 from kvorum.state.membership import NOT_DECIDED, Member
 from kvorum.wire import http1
 
+_JSON: Final = (("Content-Type", "application/json"),)
 _PROTOBUF: Final = (("Content-Type", "application/protobuf"),)
 
 T = TypeVar("T")
@@ -59,6 +60,23 @@ class Discovery:
     async def versions(self, urls: Sequence[str]) -> Versions:
         """GET /version."""
         return await self._first(urls, self._versions_at)
+
+    async def hash_kv(self, urls: Sequence[str], revision: int) -> PeerHash:
+        """GET /members/hashkv, with a body. Raises PeerRefused."""
+
+        async def at(url: str) -> PeerHash:
+            body = json.dumps({"revision": revision}).encode()
+            answer = _require_ok(
+                await self._connections.ask(url, "GET", "/members/hashkv", _JSON, body, timeout_s=self._timeout_s)
+            )
+            try:
+                told = json.loads(answer.body)
+                current = told.get("header", {}).get("revision", 0)
+                return PeerHash(int(told.get("hash", 0)), int(current), int(told.get("compact_revision", 0)))
+            except (ValueError, TypeError, AttributeError):
+                raise ConnectionError("/members/hashkv tells none") from None
+
+        return await self._first(urls, at)
 
     # Of the leader
 

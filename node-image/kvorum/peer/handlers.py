@@ -13,8 +13,17 @@ from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
+from kvorum import __version__
 from kvorum.etcdpb import internal_pb2, rpc_pb2
-from kvorum.peer.identity import CLUSTER_ID, PEER_URLS, RAFT_TO, SERVER_FROM, SERVER_VERSION, parse_hex_id
+from kvorum.peer.identity import (
+    CLUSTER_ID,
+    KVORUM_VERSION,
+    PEER_URLS,
+    RAFT_TO,
+    SERVER_FROM,
+    SERVER_VERSION,
+    parse_hex_id,
+)
 from kvorum.peer.streams import MESSAGE_BYTES_MAX, StreamBroken, StreamKind, check_entries
 from kvorum.peer.transport import Transport
 from kvorum.peer.wiring import log
@@ -178,7 +187,7 @@ class Handlers:
             return refused(404, "error sender not found", *own)
         if request.headers.get(RAFT_TO.lower()) != hex_id(self._identity.member_id):
             return refused(412, "to field mismatch", *own)
-        return StreamOpened(member_id, StreamKind(folder), own)
+        return StreamOpened(member_id, StreamKind(folder), (*own, (KVORUM_VERSION, __version__)))
 
     def _note_stranger(self, headers: Headers) -> None:
         """Who sends with our cluster's id may be a member that the log has not told us of yet: it can be answered."""

@@ -18,6 +18,7 @@ SERVER_VERSION: Final = "X-Server-Version"
 MIN_CLUSTER_VERSION: Final = "X-Min-Cluster-Version"
 RAFT_TO: Final = "X-Raft-To"
 PEER_URLS: Final = "X-Peerurls"
+KVORUM_VERSION: Final = "X-Kvorum-Version"  # in a stream's answer: it comes from one of ours. etcd does not look at it
 
 VERSION_MIN: Final = "3.0.0"  # of a cluster that an etcd 3.5 agrees to be in
 VERSION_UNTOLD: Final = "2.0.0"  # who sends no version is taken for the last etcd that sent none

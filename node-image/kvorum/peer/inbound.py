@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kvorum.peer import dial
-from kvorum.peer.identity import Identity
+from kvorum.peer.identity import KVORUM_VERSION, Identity
 from kvorum.peer.streams import Decoder, StreamBroken
 from kvorum.raft.message import Message
 from kvorum.wire import http1
@@ -42,6 +42,7 @@ class Inbound(asyncio.Protocol):
         self._last_read = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self.received_bytes = 0
+        self.is_from_kvorum = False  # once it is open
 
     async def open(self, request: bytes, identity: Identity) -> None:
         """Raises StreamRefused, or OSError where there was no answer."""
@@ -56,6 +57,7 @@ class Inbound(asyncio.Protocol):
         if not identity.may_stream_from(answer.headers):
             version = answer.headers.get("x-server-version", "no version")
             raise StreamRefused(200, f"a member of {version} streams in a way that is not understood")
+        self.is_from_kvorum = KVORUM_VERSION.lower() in answer.headers
 
     async def end(self) -> str:
         """Waits until the stream ends; why it did."""

@@ -23,6 +23,7 @@ from kvorum.state.membership import hex_id
 class Peer:
     def __init__(self, member_id: int, urls: Sequence[str], wiring: Wiring) -> None:
         self.member_id = member_id
+        self.is_kvorum: bool | None = None  # or an etcd; None: it never answered
         self._name = hex_id(member_id)
         self._wiring = wiring
         self._urls = Urls(urls)
@@ -114,12 +115,16 @@ class Peer:
         self._wiring.unreachable(self.member_id)
 
     async def _keep_reading(self, kind: StreamKind) -> None:
+        """A stream that ends, and a port that then refuses a connection: the process behind it is gone."""
         loop = asyncio.get_running_loop()
+        stood = False
         while True:
             started = loop.time()
             url = self._urls.chosen
+            ended_stream, stood = stood, False
             try:
                 why = await self._read(kind, url)
+                stood = True
                 log.debug("%s stream from %s: %s", kind, self._name, why)
             except StreamRefused as refused:
                 self._urls.failed(url)
@@ -128,6 +133,8 @@ class Peer:
                     self._wiring.on_removed()
                     return
             except OSError as error:
+                if ended_stream and isinstance(error, ConnectionRefusedError):
+                    self._wiring.on_ended(self.member_id)
                 self._urls.failed(url)
                 self._activity.failed(f"{url}: {error or type(error).__name__}")
             await asyncio.sleep(max(0.0, started + self._wiring.timings.redial_s - loop.time()))
@@ -152,6 +159,7 @@ class Peer:
         self._inbound[kind] = inbound
         try:
             await inbound.open(request, identity)
+            self.is_kvorum = inbound.is_from_kvorum
             self._activity.succeeded()
             return await inbound.end()
         finally:

@@ -49,6 +49,8 @@ class Transport:
     on_messages:        for raft, in the order of their stream, from members that may since have been removed.
     on_unreachable:     messages to this member were lost: raft should probe it. Never called from within send.
     on_removed:         another member says that this one is no longer in the cluster; may be called more than once.
+    on_ended:           this member's process has ended, while all members that we know to run are of our own kind. May
+                        be called more than once.
     on_snapshot:        a snapshot to this member has arrived (True) or failed.
     """
 
@@ -60,11 +62,13 @@ class Transport:
         on_messages: Callable[[list[Message]], None],
         on_unreachable: Callable[[int], None],
         on_removed: Callable[[], None],
+        on_ended: Callable[[int], None],
         on_snapshot: Callable[[int, bool], None],
         timings: Timings = TIMINGS,
     ) -> None:
         self.identity = identity
         self._on_messages = on_messages
+        self._on_ended = on_ended
         self._on_snapshot = on_snapshot
         self._wiring = Wiring(
             identity=identity,
@@ -72,6 +76,7 @@ class Transport:
             deliver=self._deliver,
             on_unreachable=on_unreachable,
             on_removed=on_removed,
+            on_ended=self._process_ended,
             timings=timings,
         )
         self._peers: dict[int, Peer] = {}
@@ -163,6 +168,11 @@ class Transport:
         taken = [m for m in messages if m.to == own_id and m.type not in _NOT_RECEIVED]
         if taken and not self._closed:
             self._on_messages(taken)
+
+    def _process_ended(self, member_id: int) -> None:
+        # An etcd goes by its leader's lease alone, so beside one there is nothing to gain from being early.
+        if all(peer.is_kvorum is not False for peer in self._peers.values()):
+            self._on_ended(member_id)
 
     # The end
 

@@ -35,6 +35,7 @@ class Wiring:
     deliver:        messages of one read, in the order of their stream, for this member and for raft.
     on_unreachable: messages to this member were lost. Never called from within Transport.send.
     on_removed:     another member says that this one is no longer in the cluster.
+    on_ended:       a member's process has ended: its stream broke, and its port takes no connection any more.
     """
 
     identity: Identity
@@ -42,6 +43,7 @@ class Wiring:
     deliver: Callable[[list[Message]], None]
     on_unreachable: Callable[[int], None]
     on_removed: Callable[[], None]
+    on_ended: Callable[[int], None]
     timings: Timings = TIMINGS
     blocks: EntryBlocks = field(default_factory=EntryBlocks)
 

@@ -275,6 +275,12 @@ class RawNode:
         """Hands leadership to a voter, if this member leads, or asks the leader to. Given up after election_ticks."""
         self._handle(Message(MessageType.TRANSFER_LEADER, sender=to))
 
+    def forget_leader(self) -> None:
+        """Follows nobody until a leader is heard of. For a caller who knows that the one so far is gone: others may then
+        have this member's vote without waiting for its election timeout."""
+        if self.role is Role.FOLLOWER:
+            self.leader = NONE
+
     def _ask(self, question: MessageType, entries: Sequence[Entry]) -> bool:
         return self._handle(Message(question, sender=self.id, entries=entries))
 

@@ -192,6 +192,16 @@ class Server:
         self.raft.transfer_leader(to)
         self._schedule_flush()
 
+    def forget_leader(self) -> None:
+        """Follows nobody until a leader is heard of: the one so far is known to be gone."""
+        self.raft.forget_leader()
+        self._schedule_flush()
+
+    def campaign(self) -> None:
+        """Tries to become leader now."""
+        self.raft.campaign()
+        self._schedule_flush()
+
     def retire(self) -> None:
         """This member was removed from the cluster: it votes, answers and proposes no more, and says so when asked."""
         if self.removed:

@@ -150,6 +150,7 @@ class Here:
         self.reads: list[int] = []  # messages in each call of on_messages
         self.unreachable: list[int] = []
         self.removals = 0
+        self.ended: list[int] = []
         self.snapshots: list[tuple[int, bool]] = []
         self.port = 0
         self.take: Callable[[list[Message]], None] | None = None  # what a raft would do with them
@@ -160,6 +161,7 @@ class Here:
             on_messages=self._receive,
             on_unreachable=self.unreachable.append,
             on_removed=self._was_removed,
+            on_ended=self.ended.append,
             on_snapshot=lambda member_id, ok: self.snapshots.append((member_id, ok)),
             timings=timings,
         )

@@ -17,7 +17,7 @@ from kvorum.wire import http1
 
 from tests.unit.kvorum.peer.loopback import HOST, Here, Proxy, connected, in_loop, until
 
-A, B = 0xA, 0xB0B
+A, B, C = 0xA, 0xB0B, 0xC
 TERM = 7
 
 
@@ -187,6 +187,44 @@ async def test_a_member_that_restarts_is_found_again() -> None:
     a.transport.send([heartbeat(2)])
     await until(lambda: heartbeat(2) in b.received, "a message to the new process")
     await close(a, b)
+
+
+@in_loop
+async def test_the_end_of_a_process_is_told_apart_from_a_connection_that_was_cut() -> None:
+    proxy = await Proxy().start()
+    a, b = await two(proxy)
+    proxy.cut()
+    await until(lambda: A in b.unreachable, "the streams are cut")
+    await connected(a, b)
+    assert a.ended == []
+    await proxy.close()
+    await until(lambda: B in a.ended, "nothing listens at B's address any more")
+    await close(a, b)
+
+
+@pytest.mark.parametrize("is_etcd", [False, True])
+@in_loop
+async def test_beside_an_etcd_the_end_of_a_process_is_not_told(is_etcd: bool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "kvorum.peer")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        kind = b"" if is_etcd else b"X-Kvorum-Version: 9\r\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Server-Version: 3.5.30\r\n" + kind + b"Transfer-Encoding: chunked\r\n\r\n")
+        writers.append(writer)
+
+    writers: list[asyncio.StreamWriter] = []
+    third = await asyncio.start_server(answer, HOST, 0)
+    a, b = await two()
+    a.transport.add_peer(C, [f"http://{HOST}:{third.sockets[0].getsockname()[1]}"])
+    await until(lambda: a.transport.active_since(C) is not None, "a stream from C")
+    await b.close()
+    await until(lambda: f"{b.url}: [Errno 111]" in caplog.text, "B's port refuses")
+    assert set(a.ended) == (set() if is_etcd else {B})
+    third.close()
+    for writer in writers:
+        writer.transport.abort()
+    await close(a)
 
 
 @in_loop
