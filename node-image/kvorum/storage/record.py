@@ -9,8 +9,14 @@ from typing import NamedTuple
 
 import google_crc32c
 
-from kvorum.raft.message import Snapshot
-from kvorum.storage.entry_codec import NotRaftpb, decode_conf_state, decode_varint, encode_varint
+from kvorum.raft.message import ConfState, Snapshot
+from kvorum.storage.entry_codec import (
+    NotRaftpb,
+    decode_conf_state,
+    decode_varint,
+    encode_conf_state,
+    encode_varint,
+)
 
 METADATA, ENTRY, STATE, CRC, SNAPSHOT = range(1, 6)
 
@@ -154,14 +160,18 @@ def _size_by_head(head: bytes) -> int | None:
 
 
 def encode_snapshot_mark(snapshot: Snapshot) -> bytes:
-    """walpb.Snapshot of a snapshot's index and term; without a ConfState, as at the start of a new log."""
-    return b"\x08%b\x10%b" % (encode_varint(snapshot.index), encode_varint(snapshot.term))
+    """walpb.Snapshot of a snapshot's index, term and ConfState; at the start of a new log there is none of the last."""
+    head = b"\x08%b\x10%b" % (encode_varint(snapshot.index), encode_varint(snapshot.term))
+    if snapshot.conf_state == ConfState():
+        return head
+    conf_state = encode_conf_state(snapshot.conf_state)
+    return b"%b\x1a%b%b" % (head, encode_varint(len(conf_state)), conf_state)
 
 
 def decode_snapshot_mark(data: bytes) -> Snapshot:
     """Raises NotRaftpb."""
     index = term = 0
-    conf_state = Snapshot().conf_state
+    conf_state = ConfState()
     at, end = 0, len(data)
     while at < end:
         tag, at = decode_varint(data, at)

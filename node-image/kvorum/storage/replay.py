@@ -15,7 +15,7 @@ from kvorum.storage.record import CRC, ENTRY, METADATA, SNAPSHOT, STATE, Corrupt
 class Replay:
     """A log as read at start.
 
-    entries:  contiguous; the first has index 1 unless the log begins behind a snapshot.
+    entries:  contiguous; the first has index 1 unless what is before it was purged, or came as a snapshot.
     snapshot: the newest one the log mentions at or below hard_state.commit; index 0 if none was taken.
     set_aside: copy of the last segment as it was found, if its torn end had to be cut off; worth a line in the log.
     """
@@ -33,18 +33,33 @@ class Replay:
 
 
 class Replayer:
-    """Adds up records. Raises CorruptRecord or NotRaftpb where they make no sense together."""
+    """Adds up records. Raises CorruptRecord or NotRaftpb where they make no sense together.
 
-    def __init__(self) -> None:
+    first_index_max: of the log's first entry; above 1 where the segments before have been purged.
+    """
+
+    def __init__(self, first_index_max: int = 1) -> None:
         self.crc = 0
         self.metadata: bytes | None = None
         self.hard_state = HardState()
         self.entries: list[Entry] = []
         self.snapshots: list[Snapshot] = []
+        self._first_index_max = first_index_max
+        self._received: Snapshot | None = None  # a leader's; whether the member took it, the next record says
 
     @property
     def last_index(self) -> int:
-        return max(self.entries[-1].index if self.entries else 0, self.snapshots[-1].index if self.snapshots else 0)
+        return max(self.entries[-1].index if self.entries else 0, self._newest_snapshot().index)
+
+    @property
+    def ends_with_received(self) -> bool:
+        """Whether the last record is the mark of a snapshot that did not come to count. It must not stay the last."""
+        return self._received is not None
+
+    def _newest_snapshot(self) -> Snapshot:
+        """Of those at or below the commit: the write of a mark may have been torn off before what makes it good."""
+        usable = [mark for mark in self.snapshots if mark.index <= self.hard_state.commit]
+        return max(usable, key=lambda mark: mark.index, default=Snapshot())
 
     def add(self, record: Record) -> None:
         kind, crc, data, _ = record
@@ -63,7 +78,7 @@ class Replayer:
         elif kind == STATE:
             self._set_state(data)
         elif kind == SNAPSHOT:
-            self.snapshots.append(decode_snapshot_mark(data))
+            self._add_snapshot(decode_snapshot_mark(data))
         elif kind == METADATA:
             if self.metadata is not None and self.metadata != data:
                 raise CorruptRecord("this segment belongs to another member")
@@ -75,10 +90,26 @@ class Replayer:
         if encode_hard_state(state) != data or state.term < before.term or state.commit < before.commit:
             raise CorruptRecord(f"{state} cannot follow {before}: terms and commits never go back")
         self.hard_state = state
+        received, self._received = self._received, None
+        if received is not None and state.commit >= received.index:
+            self.entries.clear()
+
+    def _add_snapshot(self, mark: Snapshot) -> None:
+        """A member snapshots what it has committed; a mark above that is of a snapshot that came from its leader.
+
+        Such a one counts if the very next record goes on behind it. Else a crash tore that off: the log is as before.
+        """
+        self.snapshots.append(mark)
+        if mark.index > self.hard_state.commit:
+            self._received = mark
 
     def _add_entry(self, entry: Entry) -> None:
         """An entry at or below the last one replaces it and all behind it: a new leader overwrote them."""
         entries = self.entries
+        received, self._received = self._received, None
+        if received is not None and entry.index == received.index + 1:
+            entries[:] = [entry]  # etcd writes entries before the state that commits the snapshot
+            return
         at = entry.index - entries[0].index if entries else 0
         if entries and at == len(entries):
             entries.append(entry)
@@ -92,20 +123,28 @@ class Replayer:
             del entries[at:]
             entries.append(entry)
             return
-        # The log goes on behind a snapshot that came from the leader: what was before it is no longer needed.
-        if entry.index == 1 or any(snapshot.index + 1 == entry.index for snapshot in self.snapshots):
-            entries[:] = [entry]
-            return
-        raise CorruptRecord(f"entry {entry.index} follows entry {self.last_index}")
+        if not self._may_begin_with(entry.index):
+            raise CorruptRecord(f"entry {entry.index} follows entry {self.last_index}")
+        entries[:] = [entry]
+
+    def _may_begin_with(self, index: int) -> bool:
+        """The log goes on behind a snapshot that came from the leader; or it begins with the oldest segment that is
+        left, whose first entries a new leader may have replaced together with some of the segment before."""
+        if index == 1 or any(snapshot.index + 1 == index for snapshot in self.snapshots):
+            return True
+        is_head = not self.entries or index < self.entries[0].index
+        return is_head and self.hard_state.commit < index <= self._first_index_max
 
     def result(self) -> Replay:
         """Raises CorruptRecord if the log as a whole cannot be what was written."""
         if self.metadata is None:
             raise CorruptRecord("the log names no member: its metadata record is missing")
+        replay = Replay(self.metadata, self.hard_state, self.entries, self._newest_snapshot())
         commit = self.hard_state.commit
-        usable = [snapshot for snapshot in self.snapshots if snapshot.index <= commit]
-        snapshot = max(usable, key=lambda mark: mark.index, default=Snapshot())
-        replay = Replay(self.metadata, self.hard_state, self.entries, snapshot)
         if commit > replay.last_index:
             raise CorruptRecord(f"entries up to {commit} were committed, but the log ends with {replay.last_index}")
+        if self.entries and self.entries[0].index > replay.snapshot.index + 1:
+            raise CorruptRecord(
+                f"the log begins with entry {self.entries[0].index}, and no snapshot it mentions reaches that far"
+            )
         return replay

@@ -130,7 +130,7 @@ class Wal:
         try:
             for name in names:
                 segments.append((name, _open_locked(disk, directory / str(name))))
-            replayer = Replayer()
+            replayer = Replayer(names[0].first_index)
             content, offset, torn = b"", 0, ""
             for name, file in segments:
                 path = directory / str(name)
@@ -162,7 +162,11 @@ class Wal:
         except (CorruptWal, Locked):
             _close(segments)
             raise
-        return cls(disk, directory, segments, replayer, offset, segment_bytes), replay
+        wal = cls(disk, directory, segments, replayer, offset, segment_bytes)
+        if replayer.ends_with_received:
+            wal._state_is_pending = True
+            wal._write_pending_state()
+        return wal, replay
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -209,6 +213,63 @@ class Wal:
             if entries:
                 self._last_index = entries[-1].index
 
+    def write_mark(self, snapshot: Snapshot) -> None:
+        """Note that this member has snapshotted what it applied up to snapshot.index. Not durable before sync().
+
+        The commit index goes first: a mark above it would be read as one of a snapshot that came from a leader.
+        Raises WalFailed.
+        """
+        if self._failure is not None:
+            raise self._failure
+        assert snapshot.index <= self._hard_state.commit, (snapshot, self._hard_state)
+        self._write_pending_state()
+        self._append_mark(snapshot)
+
+    def write_received(self, snapshot: Snapshot) -> None:
+        """The log goes on behind a leader's snapshot: what it held before is void. Not durable before sync().
+
+        The commit index that makes it so follows at once, and before any entries. Raises WalFailed.
+        """
+        if self._failure is not None:
+            raise self._failure
+        assert snapshot.index > self._hard_state.commit, (snapshot, self._hard_state)
+        self._append_mark(snapshot)
+        self._hard_state = replace(self._hard_state, commit=snapshot.index)
+        self._state_is_pending = True
+        self._write_pending_state()
+        self._last_index = snapshot.index
+
+    def release(self, index: int) -> None:
+        """Unlock the segments that a member does not need who restarts from a snapshot at index: purge() may take
+        them. As in etcd the one that held that entry stays."""
+        needed = [position for position, (name, _) in enumerate(self._segments) if name.first_index <= index]
+        first = needed[-1] if needed else 0
+        released, self._segments = self._segments[:first], self._segments[first:]
+        _close(released)
+
+    def purge(self, keep_count: int) -> None:
+        """Delete the oldest segments until keep_count are left (0: all); none that is needed, or that somebody has
+        locked. Touches no file that is written to: may run in another thread. Raises WalFailed."""
+        try:
+            names = segment_names(self._disk, self._directory)
+            for name in names[:-keep_count] if keep_count else []:
+                if name >= self._segments[0][0] or not self._remove(self._directory / str(name)):
+                    break
+        except OSError as error:
+            raise WalFailed(self._directory, "purge old segments", error) from error
+
+    def _remove(self, path: Path) -> bool:
+        """False if somebody reads it. One at a time becomes durable: a gap between two would look like damage."""
+        file = self._disk.open(path)
+        try:
+            if not file.lock():
+                return False
+            self._disk.remove(path)
+            self._disk.sync_directory(self._directory)
+            return True
+        finally:
+            file.close()
+
     def sync(self) -> None:
         """Everything written is on the disk once this returns. Cuts the segment if it is full (about 1 ms).
 
@@ -240,6 +301,11 @@ class Wal:
             crc = extend_crc(self._crc, data)
             self._append(encode_record(STATE, crc, data), crc)
             self._state_is_pending = False
+
+    def _append_mark(self, snapshot: Snapshot) -> None:
+        data = encode_snapshot_mark(snapshot)
+        crc = extend_crc(self._crc, data)
+        self._append(encode_record(SNAPSHOT, crc, data), crc)
 
     def _append(self, data: bytes, crc: int) -> None:
         self._is_synced = False
