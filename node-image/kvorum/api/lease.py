@@ -113,6 +113,8 @@ def keep_alive(server: Server, call: Call) -> None:
 
 async def _keep_alive(server: Server, call: Call, renewals: "asyncio.Queue[bytes | Refusal | None]") -> None:
     while (message := await renewals.get()) is not None and not call.cancelled:
+        if server.machine.auth.enabled:  # turned on since the stream was opened
+            message = refusal.AUTH_IS_ON
         if isinstance(message, Refusal):
             fail(call, message)
             return

@@ -1,13 +1,14 @@
 """gRPC method paths and who answers them.
 
-Two rules stand before every handler, as in etcd: a learner answers only what cannot be wrong, and a client that
-asked not to wait without a leader is told at once.
+Three rules stand before every handler: while authentication is on, users cannot be checked here yet and are sent to
+another member; a learner answers only what cannot be wrong, and a client that asked not to wait without a leader is
+told at once (these two as in etcd).
 """
 
 from collections.abc import Callable
 from functools import partial
 
-from kvorum.api import cluster, health, kv, lease, maintenance, watch
+from kvorum.api import auth, cluster, health, kv, lease, maintenance, watch
 from kvorum.api.kv import fail
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
@@ -38,13 +39,15 @@ UNARY: dict[str, Handler] = {
     "/etcdserverpb.Maintenance/Defragment": maintenance.defragment,
     "/etcdserverpb.Maintenance/MoveLeader": maintenance.move_leader,
     "/grpc.health.v1.Health/Check": health.check,
+    **{f"/etcdserverpb.Auth/{method}": auth.elsewhere for method in auth.METHODS},
+    "/etcdserverpb.Auth/Authenticate": auth.authenticate,
 }
 STREAMS: dict[str, Handler] = {
     "/etcdserverpb.Watch/Watch": watch.watch,
     "/etcdserverpb.Lease/LeaseKeepAlive": lease.keep_alive,
     "/grpc.health.v1.Health/Watch": health.watch,
 }
-LEARNER_ANSWERS = {"/etcdserverpb.Maintenance/Status", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
+ANSWERED_ALWAYS = {"/etcdserverpb.Maintenance/Status", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
 RANGE = "/etcdserverpb.KV/Range"
 
 
@@ -59,6 +62,8 @@ def streams(server: Server) -> dict[str, Callable[[Call], None]]:
 def _guarded(server: Server, handler: Handler, path: str, call: Call) -> None:
     if server.removed:
         fail(call, refusal.STOPPED)
+    elif server.machine.auth.enabled and path not in ANSWERED_ALWAYS:
+        fail(call, refusal.AUTH_IS_ON)
     elif server.is_learner and not _learner_may(path, call):
         fail(call, refusal.NOT_SUPPORTED_FOR_LEARNER)
     elif server.raft.leader == NONE and call.metadata("hasleader") == "true":
@@ -68,4 +73,4 @@ def _guarded(server: Server, handler: Handler, path: str, call: Call) -> None:
 
 
 def _learner_may(path: str, call: Call) -> bool:
-    return path in LEARNER_ANSWERS or (path == RANGE and rpc.RangeRequest.FromString(call.body).serializable)
+    return path in ANSWERED_ALWAYS or (path == RANGE and rpc.RangeRequest.FromString(call.body).serializable)

@@ -8,6 +8,7 @@ from kvorum.net.call import Call
 from kvorum.server.server import Server
 from kvorum.server.watch_hub import Watcher
 from kvorum.state import refusal
+from kvorum.state.refusal import Refusal
 from kvorum.state.revisions import FROM_KEY
 
 NO_ID = -1
@@ -43,6 +44,9 @@ class WatchStream:
         self._watchers.pop(watcher.id, None)
 
     def _on_message(self, message: bytes) -> None:
+        if self._server.machine.auth.enabled:  # turned on since the stream was opened
+            self.end(refusal.AUTH_IS_ON)
+            return
         try:
             request = rpc.WatchRequest.FromString(message)
         except DecodeError as error:
@@ -105,7 +109,10 @@ class WatchStream:
 
     def refuse_leaderless(self) -> None:
         """The client asked not to be left waiting while there is no leader."""
-        self._call.fail(refusal.NO_LEADER.code, refusal.NO_LEADER.text)
+        self.end(refusal.NO_LEADER)
+
+    def end(self, why: Refusal) -> None:
+        self._call.fail(why.code, why.text)
         self._on_close()
 
     def _on_close(self) -> None:

@@ -1,4 +1,5 @@
 # Made by `make generate` out of internal.proto. Do not edit.
+from kvorum.etcdpb import auth_pb2 as _auth_pb2
 from kvorum.etcdpb import rpc_pb2 as _rpc_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -14,19 +15,9 @@ class RequestHeader(_message.Message):
     USERNAME_FIELD_NUMBER: _ClassVar[int]
     AUTH_REVISION_FIELD_NUMBER: _ClassVar[int]
     ID: int
-    username: str
+    username: bytes
     auth_revision: int
-    def __init__(self, ID: _Optional[int] = ..., username: _Optional[str] = ..., auth_revision: _Optional[int] = ...) -> None: ...
-
-class InternalAuthenticateRequest(_message.Message):
-    __slots__ = ("name", "password", "simple_token")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    PASSWORD_FIELD_NUMBER: _ClassVar[int]
-    SIMPLE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    password: str
-    simple_token: str
-    def __init__(self, name: _Optional[str] = ..., password: _Optional[str] = ..., simple_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, ID: _Optional[int] = ..., username: _Optional[bytes] = ..., auth_revision: _Optional[int] = ...) -> None: ...
 
 class ClusterVersionSetRequest(_message.Message):
     __slots__ = ("ver",)
@@ -106,25 +97,25 @@ class InternalRaftRequest(_message.Message):
     header: RequestHeader
     auth_enable: _rpc_pb2.AuthEnableRequest
     auth_disable: _rpc_pb2.AuthDisableRequest
-    authenticate: InternalAuthenticateRequest
+    authenticate: _auth_pb2.InternalAuthenticateRequest
     auth_status: _rpc_pb2.AuthStatusRequest
-    auth_user_add: _rpc_pb2.AuthUserAddRequest
-    auth_user_delete: _rpc_pb2.AuthUserDeleteRequest
-    auth_user_get: _rpc_pb2.AuthUserGetRequest
-    auth_user_change_password: _rpc_pb2.AuthUserChangePasswordRequest
-    auth_user_grant_role: _rpc_pb2.AuthUserGrantRoleRequest
-    auth_user_revoke_role: _rpc_pb2.AuthUserRevokeRoleRequest
+    auth_user_add: _auth_pb2.UserAdd
+    auth_user_delete: _auth_pb2.UserDelete
+    auth_user_get: _auth_pb2.UserGet
+    auth_user_change_password: _auth_pb2.UserChangePassword
+    auth_user_grant_role: _auth_pb2.UserGrantRole
+    auth_user_revoke_role: _auth_pb2.UserRevokeRole
     auth_user_list: _rpc_pb2.AuthUserListRequest
     auth_role_list: _rpc_pb2.AuthRoleListRequest
-    auth_role_add: _rpc_pb2.AuthRoleAddRequest
-    auth_role_delete: _rpc_pb2.AuthRoleDeleteRequest
-    auth_role_get: _rpc_pb2.AuthRoleGetRequest
-    auth_role_grant_permission: _rpc_pb2.AuthRoleGrantPermissionRequest
-    auth_role_revoke_permission: _rpc_pb2.AuthRoleRevokePermissionRequest
+    auth_role_add: _auth_pb2.RoleAdd
+    auth_role_delete: _auth_pb2.RoleDelete
+    auth_role_get: _auth_pb2.RoleGet
+    auth_role_grant_permission: _auth_pb2.RoleGrantPermission
+    auth_role_revoke_permission: _auth_pb2.RoleRevokePermission
     cluster_version_set: ClusterVersionSetRequest
     cluster_member_attr_set: ClusterMemberAttrSetRequest
     downgrade_info_set: DowngradeInfoSetRequest
-    def __init__(self, ID: _Optional[int] = ..., v2: _Optional[_Union[V2Request, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., alarm: _Optional[_Union[_rpc_pb2.AlarmRequest, _Mapping]] = ..., lease_checkpoint: _Optional[_Union[_rpc_pb2.LeaseCheckpointRequest, _Mapping]] = ..., header: _Optional[_Union[RequestHeader, _Mapping]] = ..., auth_enable: _Optional[_Union[_rpc_pb2.AuthEnableRequest, _Mapping]] = ..., auth_disable: _Optional[_Union[_rpc_pb2.AuthDisableRequest, _Mapping]] = ..., authenticate: _Optional[_Union[InternalAuthenticateRequest, _Mapping]] = ..., auth_status: _Optional[_Union[_rpc_pb2.AuthStatusRequest, _Mapping]] = ..., auth_user_add: _Optional[_Union[_rpc_pb2.AuthUserAddRequest, _Mapping]] = ..., auth_user_delete: _Optional[_Union[_rpc_pb2.AuthUserDeleteRequest, _Mapping]] = ..., auth_user_get: _Optional[_Union[_rpc_pb2.AuthUserGetRequest, _Mapping]] = ..., auth_user_change_password: _Optional[_Union[_rpc_pb2.AuthUserChangePasswordRequest, _Mapping]] = ..., auth_user_grant_role: _Optional[_Union[_rpc_pb2.AuthUserGrantRoleRequest, _Mapping]] = ..., auth_user_revoke_role: _Optional[_Union[_rpc_pb2.AuthUserRevokeRoleRequest, _Mapping]] = ..., auth_user_list: _Optional[_Union[_rpc_pb2.AuthUserListRequest, _Mapping]] = ..., auth_role_list: _Optional[_Union[_rpc_pb2.AuthRoleListRequest, _Mapping]] = ..., auth_role_add: _Optional[_Union[_rpc_pb2.AuthRoleAddRequest, _Mapping]] = ..., auth_role_delete: _Optional[_Union[_rpc_pb2.AuthRoleDeleteRequest, _Mapping]] = ..., auth_role_get: _Optional[_Union[_rpc_pb2.AuthRoleGetRequest, _Mapping]] = ..., auth_role_grant_permission: _Optional[_Union[_rpc_pb2.AuthRoleGrantPermissionRequest, _Mapping]] = ..., auth_role_revoke_permission: _Optional[_Union[_rpc_pb2.AuthRoleRevokePermissionRequest, _Mapping]] = ..., cluster_version_set: _Optional[_Union[ClusterVersionSetRequest, _Mapping]] = ..., cluster_member_attr_set: _Optional[_Union[ClusterMemberAttrSetRequest, _Mapping]] = ..., downgrade_info_set: _Optional[_Union[DowngradeInfoSetRequest, _Mapping]] = ...) -> None: ...
+    def __init__(self, ID: _Optional[int] = ..., v2: _Optional[_Union[V2Request, _Mapping]] = ..., range: _Optional[_Union[_rpc_pb2.RangeRequest, _Mapping]] = ..., put: _Optional[_Union[_rpc_pb2.PutRequest, _Mapping]] = ..., delete_range: _Optional[_Union[_rpc_pb2.DeleteRangeRequest, _Mapping]] = ..., txn: _Optional[_Union[_rpc_pb2.TxnRequest, _Mapping]] = ..., compaction: _Optional[_Union[_rpc_pb2.CompactionRequest, _Mapping]] = ..., lease_grant: _Optional[_Union[_rpc_pb2.LeaseGrantRequest, _Mapping]] = ..., lease_revoke: _Optional[_Union[_rpc_pb2.LeaseRevokeRequest, _Mapping]] = ..., alarm: _Optional[_Union[_rpc_pb2.AlarmRequest, _Mapping]] = ..., lease_checkpoint: _Optional[_Union[_rpc_pb2.LeaseCheckpointRequest, _Mapping]] = ..., header: _Optional[_Union[RequestHeader, _Mapping]] = ..., auth_enable: _Optional[_Union[_rpc_pb2.AuthEnableRequest, _Mapping]] = ..., auth_disable: _Optional[_Union[_rpc_pb2.AuthDisableRequest, _Mapping]] = ..., authenticate: _Optional[_Union[_auth_pb2.InternalAuthenticateRequest, _Mapping]] = ..., auth_status: _Optional[_Union[_rpc_pb2.AuthStatusRequest, _Mapping]] = ..., auth_user_add: _Optional[_Union[_auth_pb2.UserAdd, _Mapping]] = ..., auth_user_delete: _Optional[_Union[_auth_pb2.UserDelete, _Mapping]] = ..., auth_user_get: _Optional[_Union[_auth_pb2.UserGet, _Mapping]] = ..., auth_user_change_password: _Optional[_Union[_auth_pb2.UserChangePassword, _Mapping]] = ..., auth_user_grant_role: _Optional[_Union[_auth_pb2.UserGrantRole, _Mapping]] = ..., auth_user_revoke_role: _Optional[_Union[_auth_pb2.UserRevokeRole, _Mapping]] = ..., auth_user_list: _Optional[_Union[_rpc_pb2.AuthUserListRequest, _Mapping]] = ..., auth_role_list: _Optional[_Union[_rpc_pb2.AuthRoleListRequest, _Mapping]] = ..., auth_role_add: _Optional[_Union[_auth_pb2.RoleAdd, _Mapping]] = ..., auth_role_delete: _Optional[_Union[_auth_pb2.RoleDelete, _Mapping]] = ..., auth_role_get: _Optional[_Union[_auth_pb2.RoleGet, _Mapping]] = ..., auth_role_grant_permission: _Optional[_Union[_auth_pb2.RoleGrantPermission, _Mapping]] = ..., auth_role_revoke_permission: _Optional[_Union[_auth_pb2.RoleRevokePermission, _Mapping]] = ..., cluster_version_set: _Optional[_Union[ClusterVersionSetRequest, _Mapping]] = ..., cluster_member_attr_set: _Optional[_Union[ClusterMemberAttrSetRequest, _Mapping]] = ..., downgrade_info_set: _Optional[_Union[DowngradeInfoSetRequest, _Mapping]] = ...) -> None: ...
 
 class V2Request(_message.Message):
     __slots__ = ("ID", "Method", "Path", "Val", "Dir", "PrevValue", "PrevIndex", "PrevExist", "Expiration", "Wait", "Since", "Recursive", "Sorted", "Quorum", "Time", "Stream", "Refresh")

@@ -8,9 +8,10 @@ leader. A new leader gives every lease its whole time again, since it cannot kno
 import heapq
 from typing import TYPE_CHECKING
 
-from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
+from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, RequestHeader
+from kvorum.etcdpb.rpc_pb2 import LeaseRevokeRequest
 from kvorum.server.answer import Done
-from kvorum.state.row import varint
+from kvorum.state.auth import ROOT
 
 if TYPE_CHECKING:
     from kvorum.server.server import Server
@@ -95,8 +96,14 @@ class Lessor:
         self._in_flight += 1
         self.expired_count += 1
         # Its clock stays expired until the log says so: a keep-alive meanwhile must not promise it a longer life.
-        body = b"\x08" + varint(lease_id)
-        self._server.propose(b"\x4a" + varint(len(body)) + body, Done(lambda refused: self._revoked(lease_id)))
+        server = self._server
+        header = RequestHeader(ID=server.ids.next())
+        auth = server.machine.auth
+        if auth.enabled:  # nobody else may delete whatever hangs on it (etcd's WithRoot)
+            header.username, header.auth_revision = ROOT, auth.revision
+        entry = InternalRaftRequest(lease_revoke=LeaseRevokeRequest(ID=lease_id), header=header)
+        revoked = Done(lambda refused: self._revoked(lease_id))
+        server.propose_entry(header.ID, entry.SerializeToString(), revoked)
 
     def _revoked(self, lease_id: int) -> None:
         self._in_flight = max(0, self._in_flight - 1)

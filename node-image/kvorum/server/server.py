@@ -128,6 +128,7 @@ class Server:
         self._raising_alarm = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._leader_bound: set[LeaderBound] = set()
+        self._refuses_users = False  # authentication was on when last looked
         self._next_tick = 0.0
         self._stopped = False
         self._timeout_ticks = settings.request_timeout_ms // settings.heartbeat_ms
@@ -413,6 +414,8 @@ class Server:
                     waiter[0].reply(encode_header(outcome.revision) + outcome.body)
                 else:
                     waiter[0].fail(outcome.refusal.code, outcome.refusal.text)
+        if machine.auth.enabled is not self._refuses_users:
+            self._auth_turned()
         events = machine.take_events()
         if events:
             self.watches.publish(events)
@@ -431,6 +434,19 @@ class Server:
             log.warning("apply request took too long", extra={"took_s": round(took, 6), "entries": len(entries)})
         if self.store.pending_count >= self.settings.commit_rows_max:
             self._maybe_commit()
+
+    def _auth_turned(self) -> None:
+        """Users cannot be checked here yet: while authentication is on, clients are refused (api.routes), and what they
+        opened before ends."""
+        self._refuses_users = self.machine.auth.enabled
+        if self._refuses_users:
+            log.warning(
+                "authentication is on: clients are refused here until it is disabled, which only an etcd member of the "
+                "cluster can do"
+            )
+            self.watches.end_all(refusal.AUTH_IS_ON)
+        else:
+            log.info("authentication is off: clients are served again")
 
     def _apply_conf_change(self, entry: Entry) -> None:
         wanted = decode_conf_change(entry.data)
@@ -483,7 +499,10 @@ class Server:
 
     def _run_reads(self, reads: list[Read]) -> None:
         for run, answer, _ in reads:
-            run(self, answer)
+            if self.machine.auth.enabled and not isinstance(answer, Done):
+                answer.fail(refusal.AUTH_IS_ON.code, refusal.AUTH_IS_ON.text)  # asked before it was turned on
+            else:
+                run(self, answer)
 
     def _compact_slice(self) -> None:
         if self._stopped:
@@ -500,6 +519,8 @@ class Server:
 
     def start(self) -> None:
         """Begins to tick. The loop must be running."""
+        if self.machine.auth.enabled:
+            self._auth_turned()
         if self.member_id in self.machine.membership.removed:
             self.retire()
         if self.settings.election_tick_advance:

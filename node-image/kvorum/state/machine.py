@@ -9,10 +9,12 @@ log are a frame around the very PutRequest that the client sent.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from kvorum.etcdpb.auth_pb2 import InternalAuthenticateRequest
 from kvorum.etcdpb.internal_pb2 import (
     ClusterMemberAttrSetRequest,
     ClusterVersionSetRequest,
@@ -34,8 +36,10 @@ from kvorum.etcdpb.rpc_pb2 import (
     TxnRequest,
 )
 from kvorum.raft.message import ConfChange, ConfState, Entry
-from kvorum.state import txn
+from kvorum.state import auth_changes, txn
 from kvorum.state.alarms import Alarms, Mode
+from kvorum.state.auth import Auth, Caller
+from kvorum.state.auth_checks import Check
 from kvorum.state.compaction import Compaction
 from kvorum.state.event import Event
 from kvorum.state.hash_kv import Hashing, KeySpaceHash
@@ -45,11 +49,10 @@ from kvorum.state.ranges import read_range
 from kvorum.state.refusal import CORRUPT, LEASE_NOT_FOUND, NO_SPACE, Refusal
 from kvorum.state.revisions import Revisions
 from kvorum.state.row import varint
-from kvorum.state.store import AUTH, META, Store
+from kvorum.state.store import META, Store
 from kvorum.state.v2_request import apply_v2_request, is_v2_request
 
 CONSISTENT_INDEX, TERM, CONF_STATE = b"consistent_index", b"term", b"confState"
-AUTH_ENABLED = b"authEnabled"
 PUT_TAG = b"\x22"
 PUT_OVERHEAD_BYTES = 256  # etcd's estimate of what a key costs beside its bytes
 LEASE_BYTES = 64  # etcd's estimate of a lease
@@ -92,6 +95,7 @@ class Machine:
         self.revisions = Revisions(store, self.leases)
         self.compaction = Compaction(self.revisions)
         self.alarms = Alarms(store)
+        self.auth = Auth(store)
         self.membership = Membership(store)
         self.applied_index = 0
         self.applied_term = 0
@@ -112,6 +116,8 @@ class Machine:
             "cluster_version_set": self._apply_cluster_version,
             "cluster_member_attr_set": self._apply_member_attributes,
             "downgrade_info_set": self._apply_downgrade,
+            "authenticate": self._apply_authenticate,
+            **{name: partial(self._apply_auth, change) for name, change in auth_changes.APPLIERS.items()},
         }
 
     @property
@@ -128,12 +134,12 @@ class Machine:
     def apply(self, entry: Entry, *, answering: bool) -> Outcome:
         """Applies the next normal entry. answering: a client of this member may wait, so the answer is made.
 
-        Raises UnknownEntry, UnsupportedEntry, BrokenTxn, BadV2Request, UnknownMember or BadVersion where no member
-        can go on: the process must end.
+        Raises UnknownEntry, BrokenTxn, BadV2Request, UnknownMember or BadVersion where no member can go on: the
+        process must end.
         """
         self._advance(entry)
         data = entry.data
-        if data[:1] == PUT_TAG and self.alarms.mode is Mode.NORMAL:
+        if data[:1] == PUT_TAG and self.alarms.mode is Mode.NORMAL and not self.auth.enabled:
             outcome = self._apply_plain_put(data)
             if outcome is not None:
                 return outcome
@@ -212,12 +218,10 @@ class Machine:
         name, request = self._request_of(envelope, data)
         if name in READS and not answering:
             return Outcome(request_id, self.revision, b"", None)
-        refusal = self._mode_refusal(name, request)
+        refusal = self._mode_refusal(name, request) or self._auth_refusal(envelope, name, request)
         if refusal is not None:
             return Outcome(request_id, self.revision, b"", refusal)
-        applier = self._appliers.get(name)
-        if applier is None:
-            raise UnsupportedEntry(f"entry {self.applied_index} is {name}, which this version does not apply")
+        applier = self._appliers[name]
         fits = self._has_space(space_of(request))
         before = self.revision
         body = applier(request, answering)
@@ -294,6 +298,14 @@ class Machine:
         self.membership.set_downgrade(request.ver if request.enabled else None)
         return b""
 
+    def _apply_auth(
+        self, change: Callable[[Auth, Any], bytes | Refusal], request: object, answering: bool
+    ) -> bytes | Refusal:
+        return change(self.auth, request)
+
+    def _apply_authenticate(self, request: InternalAuthenticateRequest, answering: bool) -> bytes | Refusal:
+        return auth_changes.authenticate(self.auth, request, self.applied_index - 1)
+
     # -- space and alarms --------------------------------------------------------------------------------------------
 
     def _mode_refusal(self, name: str, request: object) -> Refusal | None:
@@ -304,6 +316,18 @@ class Machine:
         if mode is Mode.CORRUPT:
             return CORRUPT if name in FORBIDDEN_WHEN_CORRUPT else None
         return NO_SPACE if space_of(request) else None
+
+    def _auth_refusal(self, envelope: InternalRaftRequest, name: str, request: object) -> Refusal | None:
+        """What the user in the entry's header may not do.
+
+        While an alarm is active nobody is asked who he is: etcd 3.5 replaces all its appliers by one without checks
+        when the alarm is raised, and to refuse here what its members apply would part the states. (A member of etcd
+        that was started during the alarm does check; it parts from its own kind.)
+        """
+        if not self.auth.enabled or self.alarms.mode is not Mode.NORMAL:
+            return None
+        caller = Caller(envelope.header.username, envelope.header.auth_revision)
+        return Check(self.auth, self.leases, caller).refuses(name, request)
 
     def _has_space(self, size_bytes: int) -> bool:
         """Whether a write is within the quota. It is applied all the same: to refuse it would part the states."""
@@ -384,9 +408,7 @@ class Machine:
             self._store.put(META, CONF_STATE, encode_conf_state(self.conf_state))
 
     def load(self) -> None:
-        """Everything from the store, as of its last commit. Raises UnsupportedEntry where authentication is on."""
-        if self._store.get(AUTH, AUTH_ENABLED) == b"\x01":
-            raise UnsupportedEntry("the store has authentication enabled, which this version does not apply")
+        """Everything from the store, as of its last commit."""
         self.applied_index = int.from_bytes(self._store.get(META, CONSISTENT_INDEX) or b"", "big")
         self.applied_term = int.from_bytes(self._store.get(META, TERM) or b"", "big")
         conf_state = self._store.get(META, CONF_STATE)
@@ -395,6 +417,7 @@ class Machine:
         self.revisions.load()
         self.compaction.load()
         self.alarms.load()
+        self.auth.load()
         self.membership.load()
 
 

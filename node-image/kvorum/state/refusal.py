@@ -10,9 +10,11 @@ from dataclasses import dataclass
 UNKNOWN = 2
 INVALID_ARGUMENT = 3
 NOT_FOUND = 5
+PERMISSION = 7
 RESOURCE_EXHAUSTED = 8
 FAILED_PRECONDITION = 9
 OUT_OF_RANGE = 11
+UNIMPLEMENTED = 12
 UNAVAILABLE = 14
 DATA_LOSS = 15
 
@@ -53,6 +55,36 @@ LEARNER_NOT_READY = Refusal(
     FAILED_PRECONDITION, "etcdserver: can only promote a learner member which is in sync with leader"
 )
 TOO_MANY_LEARNERS = Refusal(FAILED_PRECONDITION, "etcdserver: too many learner members in cluster")
+
+ROOT_USER_MISSING = Refusal(FAILED_PRECONDITION, "etcdserver: root user does not exist")
+ROOT_ROLE_MISSING = Refusal(FAILED_PRECONDITION, "etcdserver: root user does not have root role")
+USER_EXISTS = Refusal(FAILED_PRECONDITION, "etcdserver: user name already exists")
+USER_EMPTY = Refusal(INVALID_ARGUMENT, "etcdserver: user name is empty")
+USER_NOT_FOUND = Refusal(FAILED_PRECONDITION, "etcdserver: user name not found")
+ROLE_EXISTS = Refusal(FAILED_PRECONDITION, "etcdserver: role name already exists")
+ROLE_NOT_FOUND = Refusal(FAILED_PRECONDITION, "etcdserver: role name not found")
+ROLE_EMPTY = Refusal(INVALID_ARGUMENT, "etcdserver: role name is empty")
+ROLE_NOT_GRANTED = Refusal(FAILED_PRECONDITION, "etcdserver: role is not granted to the user")
+PERMISSION_DENIED = Refusal(PERMISSION, "etcdserver: permission denied")
+PERMISSION_NOT_GIVEN = Refusal(INVALID_ARGUMENT, "etcdserver: permission not given")
+PERMISSION_NOT_GRANTED = Refusal(FAILED_PRECONDITION, "etcdserver: permission is not granted to the role")
+AUTH_FAILED = Refusal(INVALID_ARGUMENT, "etcdserver: authentication failed, invalid user ID or password")
+AUTH_NOT_ENABLED = Refusal(FAILED_PRECONDITION, "etcdserver: authentication is not enabled")
+AUTH_OLD_REVISION = Refusal(INVALID_ARGUMENT, "etcdserver: revision of auth store is old")
+INVALID_AUTH_MANAGEMENT = Refusal(INVALID_ARGUMENT, "etcdserver: invalid auth management")
+NO_PASSWORD_USER = Refusal(
+    UNKNOWN, "auth: authentication failed, password was given for no password user"
+)  # mapped to no code, nor to a text of the server's
+# Ours. Unavailable, since that is what clients take to another endpoint: reads at once, watches and keep-alives by
+# opening their streams anew; writes are not sent twice, and fail with this text.
+AUTH_IS_ON = Refusal(
+    UNAVAILABLE,
+    "kvorum: authentication is on, and this member cannot check users yet: ask an etcd member of the cluster, "
+    "or disable authentication there",
+)
+NO_AUTH_SERVICE = Refusal(
+    UNIMPLEMENTED, "kvorum: this member changes no users and roles yet: ask an etcd member of the cluster"
+)
 
 REQUEST_TOO_LARGE = Refusal(INVALID_ARGUMENT, "etcdserver: request is too large")
 TOO_MANY_REQUESTS = Refusal(UNKNOWN, "etcdserver: too many requests")  # mapped to no code; its own is 8, for clients

@@ -6,6 +6,7 @@ from pathlib import Path
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.server.server import Server
 from kvorum.server.watch_hub import BUFFERED_BYTES_MAX, Watcher
+from kvorum.state.refusal import Refusal
 from kvorum.state.revisions import FROM_KEY
 
 from tests.unit.kvorum.server.cluster import Cluster, propose, put
@@ -18,6 +19,7 @@ class Client:
     def __init__(self) -> None:
         self.responses: list[rpc.WatchResponse] = []
         self.ended: list[int] = []
+        self.refused: list[Refusal] = []
         self.stuck = False
 
     def push(self, body: bytes) -> None:
@@ -26,6 +28,9 @@ class Client:
     @property
     def buffered_bytes(self) -> int:
         return BUFFERED_BYTES_MAX + 1 if self.stuck else 0
+
+    def end(self, why: Refusal) -> None:
+        self.refused.append(why)
 
     def watch_ended(self, watcher: Watcher) -> None:
         self.ended.append(watcher.id)

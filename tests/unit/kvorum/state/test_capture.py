@@ -1,21 +1,18 @@
-"""A real etcd's log goes in, its database comes out: rows, members, leases and hashes (captures of etcd 3.5.30).
+"""A real etcd's log goes in, its database comes out: rows, members, leases, users and hashes (captures of etcd 3.5.30).
 
-The log `life` sets up authentication from entry 28 on, which is not applied yet. It is compared up to there, and once
-more to its end with the entries about authentication left out, and the one put that it refused.
+The log `life` sets up authentication, refuses a put of the user alice, and turns authentication off again.
 """
 
 import json
 from collections.abc import Iterable
 
 import pytest
-from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
 from kvorum.raft.message import ConfState, Entry, EntryType
 from kvorum.state.dict_store import DictStore
 from kvorum.state.hash_kv import KeySpaceHash
-from kvorum.state.machine import Machine, UnsupportedEntry
-from kvorum.state.refusal import FUTURE_REVISION
-from kvorum.state.store import ALARM, CLUSTER, KEY, LEASE, MEMBERS, MEMBERS_REMOVED, META
-from kvorum.state.v2_request import is_v2_request
+from kvorum.state.machine import Machine
+from kvorum.state.refusal import FUTURE_REVISION, PERMISSION_DENIED
+from kvorum.state.store import TABLES
 
 from tests.unit.kvorum.state.driver import (
     TESTDATA,
@@ -26,7 +23,7 @@ from tests.unit.kvorum.state.driver import (
     parse_conf_change,
 )
 
-FIRST_OF_AUTH, DENIED_PUT = 28, 38
+DENIED_PUT = 38
 COMPACTION = 19
 # Asked of an etcd that was started on this database: revision -> hash, compact revision.
 HASHES_AT_THE_END = {
@@ -60,19 +57,6 @@ def follow(machine: Machine, entries: Iterable[Entry]) -> None:
             learners.add(change.node_id)
         machine.set_conf_state(ConfState(tuple(sorted(voters)), tuple(sorted(learners))))
     machine.checkpoint()
-
-
-def without_auth(entries: Iterable[Entry]) -> list[Entry]:
-    """The same log with empty entries in the place of what concerns authentication."""
-    kept = []
-    for entry in entries:
-        data = entry.data
-        if entry.type == EntryType.NORMAL and data and not is_v2_request(data):
-            fields = [descriptor.name for descriptor, _ in InternalRaftRequest.FromString(data).ListFields()]
-            if entry.index == DENIED_PUT or any(name.startswith("auth") for name in fields):
-                data = b""
-        kept.append(Entry(entry.term, entry.index, data, entry.type))
-    return kept
 
 
 def captured_hashes(name: str, part: str) -> dict[int, tuple[int, int]]:
@@ -110,60 +94,45 @@ def test_hashes_before_and_after_a_compaction_are_those_of_etcd(rows_max: int) -
     assert hashes_like(machine, after) == after
 
 
-def test_the_state_before_authentication_is_that_of_etcd() -> None:
-    entries = captured_entries("life-wal.jsonl")[: FIRST_OF_AUTH - 1]
-    store = DictStore()
-    machine = new_machine(store)
-    follow(machine, entries)
-    while machine.compact_step(1):
-        pass
-    for table in (LEASE, MEMBERS, MEMBERS_REMOVED, CLUSTER, ALARM):
-        assert store.rows(table) == captured_table("life-db.json", table), table
-    meta = captured_table("life-db.json", META)
-    assert store.rows(META) | {b"consistent_index": meta[b"consistent_index"], b"term": meta[b"term"]} == meta
-
-
-def test_an_entry_about_authentication_is_fatal_and_named() -> None:
-    entries = captured_entries("life-wal.jsonl")
-    machine = new_machine()
-    follow(machine, entries[: FIRST_OF_AUTH - 1])
-    with pytest.raises(UnsupportedEntry, match="entry 28 is auth_user_add"):
-        machine.apply(entries[FIRST_OF_AUTH - 1], answering=False)
-
-
 @pytest.mark.parametrize("rows_max", [1, 1000])
 @pytest.mark.parametrize("restarts", [False, True])
-def test_the_end_of_a_life_without_authentication_is_that_of_etcd(rows_max: int, restarts: bool) -> None:
+def test_the_end_of_a_life_is_that_of_etcd(rows_max: int, restarts: bool) -> None:
     store = DictStore()
     machine = new_machine(store)
-    for entry in without_auth(captured_entries("life-wal.jsonl")):
+    for entry in captured_entries("life-wal.jsonl"):
         follow(machine, [entry])
         machine.compact_step(rows_max)
         if restarts:
             machine = new_machine(store)
     while machine.compact_step(rows_max):
         pass
-    for table in (KEY, LEASE, MEMBERS, MEMBERS_REMOVED, CLUSTER, ALARM, META):
+    for table in TABLES:
         assert store.rows(table) == captured_table("life-db.json", table), table
     assert hashes_like(machine, HASHES_AT_THE_END) == HASHES_AT_THE_END
     assert hash_of(machine, 13) == FUTURE_REVISION
+
+
+def test_the_put_that_etcd_refused_is_refused_for_its_reason() -> None:
+    machine = new_machine()
+    entries = captured_entries("life-wal.jsonl")
+    follow(machine, entries[: DENIED_PUT - 1])
+    assert (machine.auth.enabled, machine.auth.revision, machine.revision) == (True, 7, 11)
+    assert machine.apply(entries[DENIED_PUT - 1], answering=False).refusal == PERMISSION_DENIED
+    assert machine.revision == 11
 
 
 def test_a_life_with_snapshots_ends_as_that_of_etcd() -> None:
     store = DictStore()
     machine = new_machine(store)
     follow(machine, captured_entries("snapshot-wal.jsonl"))
-    for table in (KEY, LEASE, MEMBERS, MEMBERS_REMOVED, CLUSTER, ALARM, META):
+    for table in TABLES:
         assert store.rows(table) == captured_table("snapshot-db.json", table), table
     wanted = captured_hashes("snapshot-hashkv.json", "hash")
     assert hashes_like(machine, wanted) == wanted
 
 
 def test_a_database_of_etcd_is_loaded_as_it_is() -> None:
-    tables = {
-        table: captured_table("life-db.json", table)
-        for table in (KEY, LEASE, MEMBERS, MEMBERS_REMOVED, CLUSTER, ALARM, META)
-    }
+    tables = {table: captured_table("life-db.json", table) for table in TABLES}
     machine = new_machine(DictStore(tables))
     assert (machine.applied_index, machine.applied_term) == (45, 5)
     assert (machine.revision, machine.compact_revision) == (12, 5)

@@ -7,9 +7,9 @@ from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, RequestHeader
 from kvorum.etcdpb.rpc_pb2 import LeaseGrantRequest, PutRequest, TxnRequest
 from kvorum.raft.message import ConfState, Entry
 from kvorum.state.dict_store import DictStore
-from kvorum.state.machine import LEASE_BYTES, PUT_OVERHEAD_BYTES, Outcome, UnknownEntry, UnsupportedEntry, space_of
+from kvorum.state.machine import LEASE_BYTES, PUT_OVERHEAD_BYTES, Outcome, UnknownEntry, space_of
 from kvorum.state.refusal import NO_SPACE
-from kvorum.state.store import AUTH, META
+from kvorum.state.store import META
 from kvorum.state.txn import put
 
 from tests.unit.kvorum.state.driver import Driver, new_machine, put_op, txn_op
@@ -30,7 +30,7 @@ sizes = st.sampled_from([0, 1, 126, 127, 128, 129, 300, 16_383, 16_384, 20_000])
     sizes,
     st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 127, 128])),
     st.sampled_from([{}, {"prev_kv": True}, {"lease": 5}, {"ignore_value": True}]),
-    st.sampled_from([{}, {"username": "u"}, {"auth_revision": 3}]),
+    st.sampled_from([{}, {"username": b"u"}, {"auth_revision": 3}]),
 )
 @example(1, 1, 0x4081A206197D8D04, {}, {})
 def test_a_put_parsed_by_hand_is_the_put_that_protobuf_parses(
@@ -82,26 +82,6 @@ def test_no_cut_or_longer_frame_is_taken_for_a_put(tail: bytes, cut: int) -> Non
 def test_an_entry_that_no_member_knows_is_fatal(data: bytes) -> None:
     with pytest.raises(UnknownEntry, match="entry 1 "):
         new_machine().apply(Entry(2, 1, data), answering=False)
-
-
-@pytest.mark.parametrize("name", ["auth_enable", "auth_user_add", "authenticate", "auth_role_grant_permission"])
-def test_authentication_is_refused_by_name_rather_than_passed_over(name: str) -> None:
-    data = InternalRaftRequest(header=RequestHeader(ID=1), **{name: {}}).SerializeToString()  # type: ignore[arg-type]  # any of the fields
-    with pytest.raises(UnsupportedEntry, match=f"entry 1 is {name}, "):
-        Driver().apply_data(data)
-
-
-def test_a_store_with_authentication_is_not_loaded() -> None:
-    with pytest.raises(UnsupportedEntry, match="authentication enabled"):
-        new_machine(DictStore({AUTH: {b"authEnabled": b"\x01"}}))
-    new_machine(DictStore({AUTH: {b"authEnabled": b"\x00", b"authRevision": (1).to_bytes(8, "big")}}))
-
-
-def test_reads_of_authentication_are_passed_over_where_nobody_waits() -> None:
-    driver = Driver()
-    assert driver.apply(auth_status={}, answering=False).refusal is None
-    with pytest.raises(UnsupportedEntry):
-        driver.apply(auth_status={})
 
 
 def test_an_entry_without_data_moves_the_index_alone() -> None:
@@ -181,7 +161,9 @@ def test_the_quota_is_asked_of_the_store_rarely_and_still_kept() -> None:
 
 
 def test_before_proposing_the_quota_is_asked_too() -> None:
-    machine = Driver(new_machine(quota_bytes=PUT_OVERHEAD_BYTES + 10)).machine
+    store = DictStore()
+    new_machine(store)  # a new store is not empty: it tells the revision of authentication
+    machine = new_machine(store, quota_bytes=store.size_bytes + PUT_OVERHEAD_BYTES + 10)
     assert machine.refuses_for_space(PutRequest(key=b"a", value=b"x" * 8)) is None
     assert machine.refuses_for_space(PutRequest(key=b"a", value=b"x" * 9)) == NO_SPACE
     assert machine.refuses_for_space(TxnRequest()) is None
