@@ -23,7 +23,7 @@ from kvorum.storage.fault import StorageFault, StoreFailed
 
 MAP_BYTES_MIN = 16 << 30  # address space, not disk: the file is as long as what is in it
 KEY_BYTES_MAX = 511  # LMDB's
-_FORMAT_KEY, _FORMAT = b"\0format", b"1"
+FORMAT_KEY, FORMAT = b"\0format", b"1"
 _COMPACTION = "compaction"  # directory for the copy that is to replace the file
 
 _Rows = dict[str, dict[bytes, bytes | None]]  # table -> key -> value; None: deleted
@@ -112,14 +112,14 @@ class LmdbStore(Store):
             )
             self._env.reader_check()  # slots of processes that are gone would keep free pages from being used
             with self._env.begin(write=True) as txn:
-                stored = txn.get(_FORMAT_KEY)
+                stored = txn.get(FORMAT_KEY)
                 if stored is None and txn.stat()["entries"] == 0:
-                    txn.put(_FORMAT_KEY, _FORMAT)
-                elif stored != _FORMAT:
+                    txn.put(FORMAT_KEY, FORMAT)
+                elif stored != FORMAT:
                     raise StoreFailed(
                         self._path,
                         "read the store",
-                        f"its format is {stored!r}, this version knows {_FORMAT!r}",
+                        f"its format is {stored!r}, this version knows {FORMAT!r}",
                         "Start the version of kvorum that wrote it, or give this one an empty --data-dir.",
                     )
                 self._tables = {table: self._env.open_db(table.encode(), txn=txn) for table in TABLES}
@@ -289,9 +289,10 @@ class LmdbStore(Store):
         if defragmentation.is_done:
             self._read.abort()
             self._env.close()
-            os.replace(defragmentation.copy / "data.mdb", self._path / "data.mdb")
-            # A process that still reads the old file keeps the old lock with it.
+            # In this order: an export that opens the store now never gets the new file with the old lock, by which
+            # this process would not know of it. One that still reads the old file keeps the old lock with it.
             (self._path / "lock.mdb").unlink()
+            os.replace(defragmentation.copy / "data.mdb", self._path / "data.mdb")
             _sync_directory(self._path)
             self._open()
         else:
@@ -304,6 +305,10 @@ class LmdbStore(Store):
             copy()
         finally:
             self.finish_defragment()
+
+    def forget_dead_readers(self) -> None:
+        """After an export was ended from outside: what its transaction held may be used again."""
+        self._env.reader_check()
 
     def close(self) -> None:
         """What is not committed is dropped: the log has it."""
