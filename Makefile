@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 SEED ?=
+DURATION ?=
 STEPS ?= 50000
 CLUSTER ?= cluster.yaml
 
@@ -15,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-unit test-newest test-sim test-compat test-e2e sim bench lint fmt generate lock clean
+.PHONY: help env run test test-unit test-newest test-sim test-compat test-e2e test-faults sim chaos mixed bench lint fmt generate lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
@@ -40,7 +41,7 @@ run: env ## a cluster of three from cluster.yaml; edit the file and it follows; 
 	@exec $(BIN)/kvorum-operator local -f $(CLUSTER)
 
 test: env ## everything: unit, property, simulation, against a real etcd, end to end
-	@failed=; for part in test-unit test-newest test-sim test-compat test-e2e; do \
+	@failed=; for part in test-unit test-newest test-sim test-compat test-e2e test-faults; do \
 		echo "== make $$part"; $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
@@ -73,6 +74,15 @@ test-e2e: env ## whole clusters as processes, on both engines
 
 sim: env ## one simulation: make sim SEED=8812 STEPS=200000
 	@$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED)) --steps $(STEPS)
+
+test-faults: env ## short runs of make chaos and make mixed, and their judges
+	@$(PYTEST) -n 2 tests/chaos tests/mixed
+
+chaos: env ## kill -9, partitions, slow and lossy disks under load: make chaos DURATION=600 SEED=8812
+	@$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(DURATION),--duration $(DURATION))
+
+mixed: env ## the same with real etcds and our nodes in one cluster: make mixed DURATION=1200 SEED=8812
+	@$(BIN)/python -m tests.mixed.run $(if $(SEED),--seed $(SEED)) $(if $(DURATION),--duration $(DURATION))
 
 bench: env ## three of ours against three real etcds, in turns; writes docs/performance.md
 	@command -v h2load >/dev/null || { echo "make: needs h2load: apt-get install nghttp2-client"; exit 2; }

@@ -1,0 +1,195 @@
+"""One run of the nemesis: python -m tests.chaos.run [--seed N] [--duration SECONDS].
+
+Half of the time on three of our nodes, half on five. Clients call all the time, faults come one or two at once and
+heal, and each time writes must go on. At the end all must be equal and the history that of one store. Ends with 1 and
+the reason otherwise, and if too little happened for the run to mean anything.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from kvorum.client import Client
+
+from tests.chaos.load import EVERYTHING, Load
+from tests.chaos.replay import check, state_at_end
+from tests.chaos.world import ELECTION_S, RECOVERY_S, World
+from tests.kit.deadline import wait_until_async
+from tests.kit.etcd import CACHE
+from tests.kit.processes import kvorum_program
+
+PROGRESS = 20  # calls answered after a fault is over: the cluster serves again
+KINDS = (
+    "killed",
+    "killed_leader",
+    "killed_quorum",
+    "power_cut",
+    "power_cut",
+    "stopped",
+    "paused",
+    "one_way",
+    "both_ways",
+    "split",
+    "leader_unheard",
+    "slow_lines",
+    "slow_disk",
+    "transferred",
+    "replaced",
+)
+# Of each thing at least so many in a run of a deck of faults or more.
+LEAST = {
+    "SIGKILL": 4,
+    "SIGSTOP": 1,
+    "SIGTERM": 1,
+    "logs cut": 2,
+    "partitions": 4,
+    "slow lines": 1,
+    "slow disks": 1,
+    "transfers": 1,
+    "members replaced": 1,
+    "agreements": 1,
+    "writes checked": 200,
+    "reads checked": 100,
+    "events watched": 1000,
+    "put ok": 100,
+    "get ok": 50,
+    "delete ok": 10,
+    "txn ok": 50,
+    "grant ok": 3,
+}
+FLAGS: dict[str, Sequence[str]] = {"kvorum": ()}
+
+
+async def afflicted(world: World, load: Load, until_s: float, hold_s: tuple[float, float]) -> None:
+    """Decks of all kinds of faults, shuffled, until the time is up; the first deck is played to its end."""
+    decks = 0
+    while not decks or time.monotonic() < until_s:
+        deck = list(KINDS)
+        world.dice.shuffle(deck)
+        while deck and (not decks or time.monotonic() < until_s):
+            faults = [deck.pop()]
+            if deck and may_meet(faults[0], deck[-1]) and world.dice.random() < 0.4:
+                faults.append(deck.pop())
+            before = load.acknowledged
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for number, fault in enumerate(faults):
+                        held_s = world.dice.uniform(*hold_s) * (1 + number / 2)
+                        group.create_task(getattr(world, fault)(held_s))
+            except* AssertionError as failures:
+                raise AssertionError(f"during {faults}: {failures.exceptions[0]}") from failures
+            world.require_alive()
+            await recovered(load, load.acknowledged, f"calls are answered after {faults}", world)
+            world.counts["rounds"] += 1
+            world.counts["calls answered during faults"] += load.acknowledged - before
+        decks += 1
+
+
+def may_meet(one: str, other: str) -> bool:
+    """Whether two faults may be at once: not if both begin or end the same processes, and a replacement waits for the
+    others to agree, so nothing else may be broken."""
+    processes = {"killed", "killed_leader", "killed_quorum", "power_cut", "stopped", "paused"}
+    return "replaced" not in (one, other) and not processes.issuperset((one, other))
+
+
+async def recovered(load: Load, before: int, what: str, world: World) -> None:
+    async def enough() -> bool:
+        return load.acknowledged >= before + PROGRESS
+
+    try:
+        await wait_until_async(enough, RECOVERY_S, what)
+    except AssertionError as missed:
+        tails = "\n".join(f"{node.describe()}\n{node.log_tail(8)}" for node in world.nodes)
+        raise AssertionError(f"{missed}\n{tails}") from None
+
+
+async def story(
+    world: World, dice: random.Random, duration_s: float, hold_s: tuple[float, float], clients: int
+) -> Counter[str]:
+    load = Load(world.endpoints, random.Random(dice.random()), clients)
+    load.start()
+    await afflicted(world, load, time.monotonic() + duration_s, hold_s)
+    await asyncio.to_thread(world.network.heal)
+    await world.healthy()
+    await load.stop()
+    await load.finish(RECOVERY_S)
+    await world.agree()
+    world.require_alive()
+    # A renewal that a deposed leader answered is worth what it had of its leadership: an election timeout.
+    counts = check(load.history, lease_slack_s=2 * ELECTION_S)
+    await held_by_all(world, load)
+    counts["compactions"] = load.compactions
+    return counts + world.counts
+
+
+async def held_by_all(world: World, load: Load) -> None:
+    """What the log of events comes to is what every member says it has."""
+    expected = state_at_end(load.history.log)
+    for node in world.nodes:
+        async with Client([node.endpoint], timeout_s=10) as client:
+            found = await client.range(*EVERYTHING)
+        assert {kv.key: kv for kv in found.kvs} == expected, f"{node.describe()} does not hold what was acknowledged"
+
+
+def run(
+    seed: int, members: int, duration_s: float, hold_s: tuple[float, float] = (0.5, 4.0), clients: int = 6
+) -> Counter[str]:
+    """Raises AssertionError with the evidence. What is left of a run that failed stays below .cache/."""
+    dice = random.Random(seed)
+    CACHE.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=CACHE))  # on a disk: a temporary directory may be memory
+    try:
+        with World([kvorum_program()] * members, folder, dice, FLAGS) as world:
+            counts = asyncio.run(story(world, dice, duration_s, hold_s, clients))
+    except AssertionError as broken:
+        raise AssertionError(f"seed {seed}, {members} members, see {folder}: {broken}") from broken
+    shutil.rmtree(folder, ignore_errors=True)
+    require_enough(counts, LEAST)
+    return counts
+
+
+def require_enough(counts: Counter[str], least: dict[str, int]) -> None:
+    """A run in which nothing happened shows nothing."""
+    few = {
+        name: found
+        for name, wanted in least.items()
+        if (found := sum(count for each, count in counts.items() if each.startswith(name))) < wanted
+    }
+    assert not few, f"too little happened: {few} of {least}"
+
+
+def told(counts: Counter[str]) -> str:
+    return "\n".join(f"  {name:34} {count}" for name, count in sorted(counts.items()))
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description="one run of the nemesis")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--duration", type=float, default=600.0, help="seconds")
+    options = parser.parse_args(arguments)
+    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    print(f"seed {seed}: make chaos SEED={seed} DURATION={options.duration:g} draws the same faults", flush=True)
+    for members in (3, 5):
+        started = time.monotonic()
+        try:
+            counts = run(seed + members, members, options.duration / 2)
+        except AssertionError as failed:
+            print(f"FAILED {failed}", file=sys.stderr)
+            return 1
+        print(f"{members} members: all well, {time.monotonic() - started:.0f} s\n{told(counts)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # gRPC's threads need not be waited for

@@ -1,0 +1,394 @@
+"""A cluster whose members reach each other through a network of ours, and what can be done to it: the nemesis.
+
+The members are of any programs that take etcd's flags. Faults of the disk need our program, which has a door for them
+(faulty_node.py). Knows nothing of the load and judges no history.
+"""
+
+import asyncio
+import json
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kvorum.client import Client, ClientError, Member
+from kvorum.state import membership
+
+from tests.chaos.faulty_node import lose_unsynced
+from tests.kit.deadline import wait_until_async
+from tests.kit.processes import Node, Program, fetch_json
+from tests.kit.proxy import Fate, PeerNetwork
+
+TOKEN = "chaos"
+TIMINGS = ("--heartbeat-interval=100", "--election-timeout=1000")
+ELECTION_S = 1.0
+RECOVERY_S = 60.0
+CALL_S = 5.0
+FATAL_WORDS = (
+    '"level":"panic"',
+    '"level":"fatal"',
+    "\npanic: ",
+    "Traceback (most recent call last)",
+    '"level":"critical"',
+)
+
+
+@dataclass(eq=False)
+class PeerNode(Node):
+    """Listens on one peer port and advertises another, behind which the network is. is_down: we ended it ourselves."""
+
+    advertised_port: int = 0
+    member_id: int = 0
+    is_down: bool = False
+
+    @property
+    def peer_url(self) -> str:
+        return f"http://127.0.0.1:{self.advertised_port}"
+
+    @property
+    def beside(self) -> Path:
+        return self.folder / f"{self.name}.beside"
+
+    @property
+    def is_ours(self) -> bool:
+        return self.program.engine == "kvorum"
+
+    @property
+    def command(self) -> list[str]:
+        listen = f"--listen-peer-urls=http://127.0.0.1:{self.peer_port}"
+        usual = super().command
+        return [listen if part.startswith("--listen-peer-urls=") else part for part in usual]
+
+    def members_by_peers(self) -> list[dict[str, Any]]:
+        answer = fetch_json(f"http://127.0.0.1:{self.peer_port}/members")
+        return answer if isinstance(answer, list) else []
+
+
+def faulty_program(folder: Path, name: str) -> Program:
+    """Our program on the disk of faulty_node.py."""
+    return Program("kvorum", (sys.executable, "-m", "tests.chaos.faulty_node", str(folder / f"{name}.beside")))
+
+
+class World:
+    """Used as a context it is started and healthy, and everything has ended when it is left.
+
+    programs: one for each member; "kvorum" stands for ours on the faulty disk. flags: by engine.
+    counts:   of each thing that was done to it.
+    """
+
+    def __init__(
+        self, programs: Sequence[Program], folder: Path, dice: random.Random, flags: dict[str, Sequence[str]]
+    ) -> None:
+        self.dice = dice
+        self.counts: Counter[str] = Counter()
+        self.network = PeerNetwork()
+        self.nodes = [
+            PeerNode(self._on_faulty_disk(one, folder, f"n{at}"), folder, f"n{at}") for at, one in enumerate(programs)
+        ]
+        for node in self.nodes:
+            node.token = TOKEN
+            node.flags = (*TIMINGS, *flags.get(node.program.engine, ()))
+            node.advertised_port = self.network.add(node.name, node.peer_port)
+            node.member_id = membership.member_id([node.peer_url], TOKEN)
+            self.network.identify(node.member_id, node.name)
+        for node in self.nodes:
+            node.initial_cluster = ",".join(f"{one.name}={one.peer_url}" for one in self.nodes)
+
+    @staticmethod
+    def _on_faulty_disk(program: Program, folder: Path, name: str) -> Program:
+        return faulty_program(folder, name) if program.engine == "kvorum" else program
+
+    @property
+    def endpoints(self) -> list[str]:
+        return [node.endpoint for node in self.nodes]
+
+    @property
+    def quorum(self) -> int:
+        return len(self.nodes) // 2 + 1
+
+    def __enter__(self) -> "World":
+        for node in self.nodes:
+            node.start()
+        try:
+            for node in self.nodes:
+                node.wait_healthy(RECOVERY_S)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.kill()
+        self.network.close()
+
+    def require_alive(self) -> None:
+        """Nobody ended but by our hand, and nobody says that it broke."""
+        for node in self.nodes:
+            assert node.is_down or node.alive, f"{node.describe()} ended by itself\n{node.log_tail()}"
+            log = node.log()
+            for word in FATAL_WORDS:
+                at = log.find(word)
+                assert at < 0, f"{node.describe()} broke:\n{log[max(0, at - 500) : at + 2500]}"
+
+    # Faults. Each holds for a while and is over when it returns.
+
+    def some(self, least: int = 1, most: int = 0) -> list[PeerNode]:
+        """Nodes by the dice; by default as many as can be missed."""
+        most = most or len(self.nodes) - self.quorum
+        return self.dice.sample(self.nodes, self.dice.randint(least, max(least, most)))
+
+    def two(self) -> tuple[str, str]:
+        one, other = self.dice.sample(self.nodes, 2)
+        return one.name, other.name
+
+    async def killed(self, hold_s: float) -> None:
+        await self._killed(self.some(), hold_s)
+
+    async def killed_quorum(self, hold_s: float) -> None:
+        await self._killed(self.some(self.quorum, len(self.nodes)), hold_s)
+
+    async def killed_leader(self, hold_s: float) -> None:
+        leader = await self.leader()
+        await self._killed([leader] if leader else self.some(1, 1), hold_s)
+
+    async def power_cut(self, hold_s: float) -> None:
+        """Killed in the midst of slow syncs, and what their logs had not synced is lost."""
+        nodes = self.some(1, len(self.nodes))
+        ours = [node for node in nodes if node.is_ours]
+        for node in ours:
+            (node.beside / "slow").write_text("400")
+        await asyncio.sleep(self.dice.uniform(0.1, 0.5))
+        await self._killed(nodes, hold_s, lose=True)
+        for node in ours:
+            (node.beside / "slow").unlink(missing_ok=True)
+
+    async def _killed(self, nodes: Sequence[PeerNode], hold_s: float, *, lose: bool = False) -> None:
+        for node in nodes:
+            node.is_down = True
+            await asyncio.to_thread(node.kill)
+            self.counts["SIGKILL"] += 1
+        if lose:
+            for node in nodes:
+                if node.is_ours:
+                    lost = await asyncio.to_thread(lose_unsynced, node.data_dir, node.beside, self.dice)
+                    self.counts["logs cut"] += 1
+                    self.counts["bytes lost that were not synced"] += lost
+        await asyncio.sleep(hold_s)
+        for node in nodes:
+            node.start()
+            node.is_down = False
+
+    async def stopped(self, hold_s: float) -> None:
+        """SIGTERM, which hands over, and a start."""
+        for node in self.some():
+            node.is_down = True
+            await asyncio.to_thread(node.stop)
+            await asyncio.sleep(hold_s)
+            node.start()
+            node.is_down = False
+            self.counts["SIGTERM"] += 1
+
+    async def paused(self, hold_s: float) -> None:
+        leader = await self.leader()
+        nodes = [leader] if leader and self.dice.random() < 0.5 else self.some()
+        for node in nodes:
+            node.pause()
+            self.counts["SIGSTOP"] += 1
+        await asyncio.sleep(hold_s)
+        for node in nodes:
+            node.signal(signal.SIGCONT)
+
+    async def one_way(self, hold_s: float) -> None:
+        sender, to = self.two()
+        await self._lines([(sender, to)], self.dice.choice((Fate.HELD, Fate.SWALLOWED)), hold_s)
+
+    async def both_ways(self, hold_s: float) -> None:
+        one, other = self.two()
+        await self._lines([(one, other), (other, one)], self._fate(), hold_s)
+
+    async def split(self, hold_s: float) -> None:
+        """Some are cut off from the others; which side has the quorum is chance."""
+        minority = {node.name for node in self.some()}
+        others = {node.name for node in self.nodes} - minority
+        lines = [(one, other) for one in minority for other in others]
+        await self._lines([*lines, *((other, one) for one, other in lines)], self._fate(), hold_s)
+
+    async def leader_unheard(self, hold_s: float) -> None:
+        """The leader hears everybody and nobody hears it, or the other way round."""
+        leader = await self.leader() or self.nodes[0]
+        lines = [(leader.name, other.name) for other in self.nodes if other is not leader]
+        if self.dice.random() < 0.5:
+            lines = [(to, sender) for sender, to in lines]
+        await self._lines(lines, self.dice.choice((Fate.HELD, Fate.SWALLOWED)), hold_s)
+
+    def _fate(self) -> Fate:
+        return self.dice.choice((Fate.HELD, Fate.CUT, Fate.SWALLOWED))
+
+    async def _lines(self, lines: Sequence[tuple[str, str]], fate: Fate, hold_s: float) -> None:
+        for sender, to in lines:
+            await asyncio.to_thread(self.network.set, sender, to, fate)
+        self.counts[f"partitions, {fate.value}"] += 1
+        await asyncio.sleep(hold_s)
+        for sender, to in lines:
+            await asyncio.to_thread(self.network.set, sender, to)
+
+    async def slow_lines(self, hold_s: float) -> None:
+        """All late by as much as 0.2 s, and in pieces."""
+        delay_s, pieces = self.dice.uniform(0.01, 0.2), self.dice.choice((0, 1, 7, 100))
+        pairs = [(one.name, other.name) for one in self.nodes for other in self.nodes if one is not other]
+        for sender, to in pairs:
+            await asyncio.to_thread(self.network.set, sender, to, delay_s=delay_s, piece_bytes=pieces)
+        self.counts["slow lines"] += 1
+        await asyncio.sleep(hold_s)
+        await asyncio.to_thread(self.network.heal)
+
+    async def slow_disk(self, hold_s: float) -> None:
+        nodes = [node for node in self.nodes if node.is_ours]
+        nodes = self.dice.sample(nodes, self.dice.randint(1, len(nodes)))
+        for node in nodes:
+            (node.beside / "slow").write_text(str(self.dice.choice((20, 100, 400))))
+            self.counts["slow disks"] += 1
+        await asyncio.sleep(hold_s)
+        for node in nodes:
+            (node.beside / "slow").unlink(missing_ok=True)
+
+    async def transferred(self, hold_s: float) -> None:
+        """Leadership goes to another; a transfer may fail, and is a fault all the same."""
+        leader = await self.leader()
+        if leader is None:
+            return
+        target = self.dice.choice([node for node in self.nodes if node is not leader])
+        try:
+            async with Client(self.endpoints, timeout_s=CALL_S) as client:
+                await client.move_leader(target.member_id)
+                self.counts["transfers"] += 1
+        except ClientError:
+            self.counts["transfers refused"] += 1
+
+    async def replaced(self, hold_s: float) -> None:
+        """A member is removed, loses its disk, comes back as a learner under a new id, and votes."""
+        node = self.dice.choice(self.nodes)
+        await self.replace(node, node.program, node.flags)
+
+    async def replace(self, node: PeerNode, program: Program, flags: Sequence[str]) -> None:
+        others = [one for one in self.nodes if one is not node]
+        node.is_down = True
+        async with Client([one.endpoint for one in others], timeout_s=CALL_S) as client:
+            await self._until_members(
+                client, f"{node.name} is out", lambda: client.member_remove(node.member_id), without(node.member_id)
+            )
+            await asyncio.to_thread(node.kill)
+            node.wipe()
+            added = await self._until_members(
+                client, f"{node.name} is added", lambda: client.member_add([node.peer_url]), learning(node.peer_url)
+            )
+            assert added is not None
+            node.member_id = added.id
+            self.network.identify(added.id, node.name)
+            node.program, node.flags, node.state = program, flags, "existing"
+            node.start()
+            node.is_down = False
+            await self._until_members(
+                client, f"{node.name} votes", lambda: client.member_promote(added.id), voting(added.id)
+            )
+        self.counts["members replaced"] += 1
+
+    async def _until_members(
+        self,
+        client: Client,
+        what: str,
+        change: Callable[[], Awaitable[object]],
+        wanted: Callable[[Sequence[Member]], Member | bool | None],
+    ) -> Member | None:
+        """Asks for a change until the list has it: the answer may be lost, and a busy cluster may refuse at first."""
+
+        async def once() -> Member | bool | None:
+            try:
+                found = wanted(await client.members())
+                if not found:
+                    await change()
+                    found = wanted(await client.members())
+            except ClientError:
+                return None
+            return found
+
+        found = await wait_until_async(once, RECOVERY_S, what)
+        return found if isinstance(found, Member) else None
+
+    # What it is like
+
+    async def leader(self) -> PeerNode | None:
+        async with Client(self.endpoints, timeout_s=1.0) as client:
+            for node in self.nodes:
+                if node.is_down:
+                    continue
+                try:
+                    status = await client.status(node.endpoint)
+                except ClientError:
+                    continue
+                for one in self.nodes:
+                    if one.member_id == status.leader:
+                        return one
+        return None
+
+    async def healthy(self) -> None:
+        for node in self.nodes:
+            await asyncio.to_thread(node.wait_healthy, RECOVERY_S)
+
+    async def agree(self, deadline_s: float = RECOVERY_S) -> None:
+        """All members hold the same: keys with their history, leases with their keys, members, alarms."""
+        views: dict[str, str] = {}
+
+        async def alike() -> bool:
+            views.clear()
+            try:
+                async with Client(self.endpoints, timeout_s=CALL_S) as client:
+                    revision = (await client.range(b"\0")).header.revision
+                for node in self.nodes:
+                    views[node.name] = await self._view(node, revision)
+            except ClientError as failure:
+                views["failure"] = str(failure)
+                return False
+            return len(set(views.values())) == 1
+
+        try:
+            await wait_until_async(alike, deadline_s, "all members hold the same")
+        except AssertionError as missed:
+            raise AssertionError(f"{missed}\n{json.dumps(views, indent=1)}") from None
+        self.counts["agreements"] += 1
+
+    async def _view(self, node: PeerNode, revision: int) -> str:
+        async with Client([node.endpoint], timeout_s=CALL_S) as client:
+            await client.range(b"\0")  # it has applied what there is
+            head = await client.hash_kv(revision)
+            leases = sorted(await client.leases())
+            lives = [await client.lease_time_to_live(lease, keys=True) for lease in leases]
+            alarms = sorted((alarm.member_id, alarm.type.name) for alarm in await client.alarms())
+        return str(
+            (
+                (head.hash, head.compact_revision),
+                [(life.id, life.granted_ttl_s, sorted(life.keys)) for life in lives],
+                sorted(node.members_by_peers(), key=lambda member: str(member["id"])),
+                alarms,
+            )
+        )
+
+
+def without(member_id: int) -> Callable[[Sequence[Member]], bool]:
+    return lambda members: all(member.id != member_id for member in members)
+
+
+def learning(peer_url: str) -> Callable[[Sequence[Member]], Member | None]:
+    return lambda members: next((member for member in members if peer_url in member.peer_urls), None)
+
+
+def voting(member_id: int) -> Callable[[Sequence[Member]], bool]:
+    return lambda members: any(member.id == member_id and not member.is_learner for member in members)
