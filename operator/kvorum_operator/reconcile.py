@@ -40,6 +40,7 @@ class Scene:
     blocked: Mapping[str, str]
     record: Record | None
     record_damage: str = ""
+    engine_blocked: str = ""
 
 
 class StepFailed(Exception):
@@ -109,9 +110,11 @@ class Reconciler:
             nodes=scene.nodes,
             volumes=scene.volumes,
             blocked=scene.blocked,
+            engine_blocked=scene.engine_blocked,
             record=scene.record,
             record_damage=scene.record_damage,
             latched_cluster_id=int(self.status.cluster_id, 16) if self.status.cluster_id else None,
+            names_before=statuses.had_data(self.status),
             entries=asked.entries,
             answered=asked.answered,
             own_words=asked.own_words,

@@ -73,9 +73,6 @@ def column(name: str, kind: str, path: str, priority: int) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     spec = model_schema(Spec)
-    spec["properties"]["engine"]["x-kubernetes-validations"] = [
-        {"rule": "self == oldSelf", "message": "the engine cannot be changed"}
-    ]
     status = without_defaults(model_schema(Status))  # the operator writes what is there, the API server adds nothing
     status["properties"]["conditions"].update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
     status["properties"]["members"].update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]})

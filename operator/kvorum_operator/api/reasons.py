@@ -19,6 +19,7 @@ class Reason(StrEnum):
     LEARNER_BEHIND = "LearnerBehind"  # the new member still copies data; it votes once it has caught up
     CLUSTER_UNSETTLED = "ClusterUnsettled"  # members refuse a change until all have been connected for some seconds
     HANDING_OVER = "HandingOver"  # a leader that must go was asked to hand over; its successor is awaited
+    MIGRATING = "Migrating"  # members change to spec.engine, one at a time
     CHANGE_PENDING = "ChangePending"  # one membership change at a time, and another is under way (I1)
 
     # Somebody has to say or change something.
@@ -27,6 +28,7 @@ class Reason(StrEnum):
     SPEC_MISSING = "SpecMissing"  # the document went away: nothing is touched until it is back
     SPEC_INVALID = "SpecInvalid"  # the document cannot be read, or changes what cannot change
     NODE_BLOCKED = "NodeBlocked"  # a member cannot be started here: its port is taken, its program is missing
+    TOO_FEW_MEMBERS = "TooFewMembers"  # with one or two voters none can change its engine: three keep two copies
     RECORD_DAMAGED = (
         "RecordDamaged"  # the record of the bootstrap is there and cannot be read: nothing may follow from it
     )
@@ -37,7 +39,7 @@ class Reason(StrEnum):
     MEMBER_FAILING = "MemberFailing"  # a member's node ends soon after each start
     MEMBER_UNREACHABLE = "MemberUnreachable"  # a member's node runs, and does not answer or sees no leader
     MEMBER_BEHIND = "MemberBehind"  # a voter that would have to carry the quorum has not caught up (I2)
-    MEMBER_DATA_LOST = "MemberDataLost"  # a started member's volume is gone: it must not come back empty (I7)
+    MEMBER_DATA_LOST = "MemberDataLost"  # a started member's data is gone: it must not come back empty (I7)
     QUORUM_AT_RISK = "QuorumAtRisk"  # writes go on, but the next loss or the wished step would stop them
     QUORUM_LOST = "QuorumLost"  # fewer voters than a quorum serve: no writes
     CLUSTER_ID_MISMATCH = "ClusterIDMismatch"  # members of two clusters answer: everything is frozen (I4)

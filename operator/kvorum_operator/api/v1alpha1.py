@@ -161,7 +161,8 @@ class Spec(Model):
     )
     engine: Engine = Field(
         default=Engine.KVORUM,
-        description="The program that members run: kvorum, or a real etcd 3.5. It cannot be changed.",
+        description="The program that members run: kvorum, or a real etcd 3.5. "
+        "When it is changed, the members of a cluster of three or more move over one at a time.",
     )
     storage: Storage = Field(default=Storage(), description="The volume each member keeps its data on.")
     settings: Settings = Field(default=Settings(), description="What members are started with.")
@@ -188,6 +189,7 @@ class MemberStatus(Model):
     name: str = Field(description="The member's name, and its pod's.")
     id: str | None = Field(default=None, description="The member id, in hexadecimal as etcdctl shows it.")
     role: str | None = Field(default=None, description="leader, follower, learner or joining; absent when unknown.")
+    engine: str | None = Field(default=None, description="The engine that the member's data is of: kvorum or etcd.")
     version: str | None = Field(default=None, description="The version the member says it runs.")
     revision: StrictInt | None = Field(default=None, description="The latest revision the member has applied.")
     lag_entries: StrictInt | None = Field(

@@ -11,7 +11,7 @@ from kvorum_operator.api.timestamps import from_seconds
 from kvorum_operator.api.v1alpha1 import Spec
 from kvorum_operator.cluster import quorum
 from kvorum_operator.cluster.guard import mismatch
-from kvorum_operator.cluster.observation import Entry, Observation, OwnWord
+from kvorum_operator.cluster.observation import Entry, Observation
 
 
 class Health(StrEnum):
@@ -25,16 +25,13 @@ class Health(StrEnum):
     SPLIT = "Split"  # two cluster ids
 
 
-DATA_LOST, REMOVED = "data-lost", "removed"  # as nodes of ours say it themselves
-
-
 class MemberState(StrEnum):
     SERVING = "Serving"  # answers and follows the leader
     JOINING = "Joining"  # a learner, started or not
     DOWN = "Down"  # its node does not run
     FAILING = "Failing"  # its node ends soon after each start
     UNREACHABLE = "Unreachable"  # its node runs, and does not answer or sees no leader
-    DATA_LOST = "DataLost"  # its volume is gone
+    DATA_LOST = "DataLost"  # its data is gone or of no use
     ASLEEP = "Asleep"  # its node does not run, as wanted
     LEAVING = "Leaving"  # no member any more, its node or volume still there
 
@@ -64,8 +61,12 @@ def diagnose(spec: Spec, seen: Observation) -> Diagnosis:
 
 
 def names(seen: Observation) -> list[str]:
-    """Every member that the member list, a volume, a running node or the bootstrap names, by ordinal."""
+    """Every member that the member list, a volume, a running node or the bootstrap names, by ordinal.
+
+    Without a member list those of the last status too: whose volume is gone is not forgotten.
+    """
     found = {volume.name for volume in seen.volumes.values() if volume.ours}
+    found |= seen.names_before if seen.entries is None else set()
     found |= {name for name, node in seen.nodes.items() if node.running}
     found |= {entry.name for entry in seen.entries or () if entry.name is not None}
     if seen.cluster_id is None and seen.record is not None:
@@ -90,15 +91,12 @@ def view(name: str, spec: Spec, seen: Observation) -> MemberView:
 def state_of(name: str, entry: Entry | None, spec: Spec, seen: Observation) -> tuple[MemberState, str]:
     node, answer = seen.nodes.get(name), seen.answered.get(name)
     if seen.entries is not None and entry is None:
-        word = seen.own_words.get(name)
-        known = f"; {says(word)}" if word is not None and word.state == REMOVED else ""
-        return MemberState.LEAVING, f"is no member any more{known}"
+        return MemberState.LEAVING, "is no member any more"
+    if name in seen.lost:
+        return MemberState.DATA_LOST, seen.lost[name]
     if node is None or not node.running:
         if spec.replicas == 0:
             return MemberState.ASLEEP, ""
-        volume = seen.volumes.get(name)
-        if entry is not None and entry.started and (volume is None or seen.is_stale(volume)):
-            return MemberState.DATA_LOST, "its volume is gone" if volume is None else "its volume is another member's"
         if entry is not None and not entry.started:
             return MemberState.JOINING, seen.blocked.get(name, "was added and has not started")
         if node is not None and node.failures_count > 1:
@@ -108,18 +106,9 @@ def state_of(name: str, entry: Entry | None, spec: Spec, seen: Observation) -> t
         return MemberState.JOINING, "copies the leader's log" if entry.started else "starts for the first time"
     if answer is not None and answer.member_id in seen.healthy:
         return MemberState.SERVING, ""
-    word = seen.own_words.get(name)
-    if word is not None and word.state == DATA_LOST:
-        return MemberState.DATA_LOST, says(word)
-    if word is not None and word.state == REMOVED:
-        return MemberState.UNREACHABLE, says(word)  # whether it is one of those that leave, the member list says
     if answer is None:
         return MemberState.UNREACHABLE, f"runs since {from_seconds(node.since_s)} and does not answer"
     return MemberState.UNREACHABLE, "sees no leader"
-
-
-def says(word: OwnWord) -> str:
-    return f"says {word.state}: {word.reason}" if word.reason else f"says {word.state}"
 
 
 def judge(spec: Spec, seen: Observation, members: tuple[MemberView, ...]) -> tuple[Health, Reason, str]:

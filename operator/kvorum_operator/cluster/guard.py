@@ -25,6 +25,7 @@ from kvorum_operator.cluster.step import (
 
 HAND_OVER_TRIES_MAX = 3
 HAND_OVER_WAIT_ELECTIONS = 2  # election timeouts to wait for a successor before the next try
+VOTERS_TO_MIGRATE_MIN = 3  # so that two carry the data while one is on its way to the other engine
 
 
 def objection(wish: Step | Hold | None, spec: Spec, seen: Observation) -> Hold | None:
@@ -158,26 +159,75 @@ def promote_member(wish: PromoteMember, spec: Spec, seen: Observation) -> Hold |
 
 
 def remove_member(wish: RemoveMember, spec: Spec, seen: Observation) -> Hold | None:
-    """I1, I2, I3, I8: only a member that the specification does not want, and the rest carries on without it."""
+    """I1, I2, I3, I8: who is not wanted, is lost, or must change its engine; and the rest carries on without it."""
     entry = next((entry for entry in seen.entries or () if entry.id == wish.member_id), None)
     if held := change(seen, completes=entry):
         return held
     if entry is None or entry.name is None:
         return Hold(Reason.REQUEST_REFUSED, f"I8: {wish.name} with that id is not a member of ours")
-    if seen.ordinal(entry.name) < spec.replicas and not may_be_withdrawn(entry, seen):
-        return Hold(Reason.REQUEST_REFUSED, f"I8: {wish.name} is wanted, and nothing says that it is lost")
+    wanted = seen.ordinal(entry.name) < spec.replicas
     if entry.is_learner:
-        return None  # it never voted: nothing rests on it
+        # It never voted: nothing rests on it but the work that was done.
+        if wanted and not why_withdrawn(entry, spec, seen):
+            return Hold(Reason.REQUEST_REFUSED, f"I8: {wish.name} is wanted, and nothing says that it is lost")
+        return None
+    if wanted and entry.name not in seen.lost and (held := change_engine(entry, entry.name, spec, seen)):
+        return held
     return carries_on_without(entry, seen) or hand_over_first(entry, seen)
 
 
-def may_be_withdrawn(entry: Entry, seen: Observation) -> bool:
-    """I1: a learner that never started in time; or one that lost its data, which is safe as it never voted (I7)."""
+def why_withdrawn(entry: Entry, spec: Spec, seen: Observation) -> str:
+    """I1: of a learner that never started in time, lost its data or began with an engine that is not wanted any more.
+
+    Safe, as it never voted (I7). Empty for all others.
+    """
     if not entry.is_learner:
-        return False
-    if not entry.started:
-        return seen.now_s >= seen.deadline_s(entry)
-    return entry.name not in seen.volumes
+        return ""
+    if entry.name in seen.of_other_engine(spec.engine) and not seen.engine_blocked:
+        return f"began with another engine, and spec.engine is {spec.engine}"
+    if entry.name is not None and entry.name in seen.lost:
+        return f"lost its data before it voted: {seen.lost[entry.name]}"
+    if not entry.started and seen.now_s >= seen.deadline_s(entry):
+        return "did not start before its deadline"
+    return ""
+
+
+def change_engine(entry: Entry, name: str, spec: Spec, seen: Observation) -> Hold | None:
+    """I2, I6, I8: a wanted voter goes only to be of spec.engine, and while all others are there and well.
+
+    More than a quorum of them, unlike elsewhere: nobody is in a hurry, and who does not come back stops it.
+    """
+    if name not in seen.of_other_engine(spec.engine):
+        return Hold(Reason.REQUEST_REFUSED, f"I8: {name} is wanted, and nothing says that it is lost")
+    if seen.engine_blocked:
+        return Hold(Reason.NODE_BLOCKED, f"I6: {name} could not come back: {seen.engine_blocked}", "that to be cleared")
+    absent = [one for one in tuple(seen.addresses)[: spec.replicas] if seen.entry_named(one) is None]
+    if absent:
+        return Hold(Reason.MIGRATING, f"I2: {', '.join(absent)} is to be a member first", f"{absent[0]} to vote")
+    others = seen.voters - {entry.id}
+    if silent := sorted(seen.name_of(one) for one in others if is_unwell(one, seen)):
+        listed = ", ".join(silent)
+        return Hold(
+            Reason.MIGRATING, f"I2: {name} keeps its engine while {listed} does not serve", f"{listed} to serve"
+        )
+    if behind := sorted(seen.name_of(one) for one in others if not seen.is_caught_up(one)):
+        listed = ", ".join(behind)
+        return Hold(Reason.MIGRATING, f"I2: {name} keeps its engine while {listed} is behind", f"{listed} to catch up")
+    if len(seen.voters) < VOTERS_TO_MIGRATE_MIN:
+        return Hold(
+            Reason.TOO_FEW_MEMBERS,
+            f"I2: while {name} changes its engine {few(len(others))} would hold the data",
+            f"spec.replicas to be {VOTERS_TO_MIGRATE_MIN} or more; it may be lowered again afterwards",
+        )
+    return None
+
+
+def is_unwell(voter: int, seen: Observation) -> bool:
+    return voter not in seen.healthy or seen.name_of(voter) in seen.lost
+
+
+def few(voters_count: int) -> str:
+    return "nobody" if voters_count == 0 else "a single member"
 
 
 def carries_on_without(entry: Entry, seen: Observation) -> Hold | None:
@@ -185,17 +235,19 @@ def carries_on_without(entry: Entry, seen: Observation) -> Hold | None:
 
     A silent one may serve: what only it and the leader have must not go with it (I8).
     """
-    if not quorum.holds_without(seen.voters, seen.voters_healthy, entry.id):
-        left = len(seen.voters_healthy - {entry.id})
+    # Who serves from a volume that is gone will not come back: it counts as little as one that is down.
+    sound = {voter for voter in seen.voters_healthy if seen.name_of(voter) not in seen.lost}
+    if not quorum.holds_without(seen.voters, sound, entry.id):
+        left = len(sound - {entry.id})
         return Hold(
             Reason.QUORUM_AT_RISK,
             f"I1: without {entry.name} only {left} of {len(seen.voters) - 1} voters would serve",
             "more voters to answer",
         )
     if entry.name is None or seen.is_running(entry.name):
-        caught_up = {voter for voter in seen.voters_healthy if seen.is_caught_up(voter)}
+        caught_up = {voter for voter in sound if seen.is_caught_up(voter)}
         if not quorum.holds_without(seen.voters, caught_up, entry.id):
-            behind = sorted(seen.name_of(voter) for voter in seen.voters_healthy - caught_up)
+            behind = sorted(seen.name_of(voter) for voter in sound - caught_up)
             return Hold(
                 Reason.MEMBER_BEHIND,
                 f"I2: too few voters would have caught up without {entry.name}",

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from kvorum_operator.api.v1alpha1 import Engine
 from kvorum_operator.cluster import quorum
 
 # Two members' figures are read some milliseconds apart, and a busy cluster writes on: half a second's worth of entries
 # at 10,000 puts a second is no lag. Leadership moves only once the successor holds all anyway.
 LAG_ENTRIES_MAX = 5_000
 LEARNER_DEADLINE_S = 300.0  # for a learner to start for the first time; then it is withdrawn (I1)
+LOST_STATES = frozenset({"data-lost", "removed", "corrupt"})  # as nodes of ours say that their data is of no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OwnWord:
-    """What a node of ours says beside etcd's API. Evidence for a person; no step follows from it (ADR 0005)."""
+    """What a node of ours says beside etcd's API: read where it is there, required by nothing (ADR 0005)."""
 
     version: str = ""  # its own, where etcd's API has the version of etcd that it speaks
     state: str = ""  # starting, learner, follower, leader, data-lost, removed, corrupt, disk-full, no-quorum, stopping
@@ -74,6 +76,7 @@ class Node:
     failures_count: int = 0  # starts in a row that ended soon
     retry_at_s: float = 0.0  # when it may be started again
     settings_current: bool = True  # it was started with the settings of today's specification
+    found_no_data: bool = False  # it ended because its file is sealed and its volume is empty (I7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Volume:
     ours: bool = True
     cluster_id: int | None = None
     member_id: int | None = None
+    engine: Engine | None = None  # whose data is on it: the other engine cannot read it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,11 @@ class Observation:
     nodes: Mapping[str, Node] = field(default_factory=dict)
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     blocked: Mapping[str, str] = field(default_factory=dict)  # why a node of that name cannot be started now
+    engine_blocked: str = ""  # why no node of the wanted engine can be started now
     record: Record | None = None
     record_damage: str = ""  # why the record that is there cannot be read; nobody may take it for none (I4)
     latched_cluster_id: int | None = None  # from an earlier status
+    names_before: frozenset[str] = frozenset()  # of members that had data, from an earlier status
     entries: tuple[Entry, ...] | None = None  # confirmed by a quorum during this pass
     answered: Mapping[str, Answer] = field(default_factory=dict)  # by the name of the node that was asked
     own_words: Mapping[str, OwnWord] = field(default_factory=dict)  # likewise; an etcd has none
@@ -234,6 +240,43 @@ class Observation:
             return False
         entry = self.entry_named(volume.name)
         return entry is None or (volume.member_id is not None and volume.member_id != entry.id)
+
+    def of_other_engine(self, engine: Engine) -> frozenset[str]:
+        """Names of members that would have to change theirs, for all to be of this engine."""
+        return frozenset(
+            volume.name for volume in self.volumes.values() if volume.ours and volume.engine not in (None, engine)
+        )
+
+    @cached_property
+    def lost(self) -> Mapping[str, str]:
+        """Members whose data is known to be gone or of no use, and the evidence. Silence is none (I8)."""
+        if self.cluster_id is None:
+            return {}
+        if self.entries is None:
+            names = {*self.names_before, *self.volumes}
+        else:
+            names = {entry.name for entry in self.entries if entry.name is not None}
+        return {name: why for name in sorted(names, key=self.ordinal) if (why := self._loss(name))}
+
+    def _loss(self, name: str) -> str:
+        """The evidence, empty when there is none."""
+        entry, volume, node = self.entry_named(name), self.volumes.get(name), self.nodes.get(name)
+        never_started = entry is not None and not entry.started
+        if volume is None:  # also while its node still runs: on files that nobody will find again
+            return "" if never_started else "its volume is gone"
+        answer, word = self.answered.get(name), self.own_words.get(name)
+        if not volume.ours or (answer is not None and answer.member_id in self.healthy):
+            return ""  # nothing is known of the one, and the other serves
+        if word is not None and word.state in LOST_STATES:
+            # Also of one that never started: it met a sealed file, and stays up instead of starting on an open one.
+            return f"says {word.state}: {word.reason}" if word.reason else f"says {word.state}"
+        if never_started:
+            return ""
+        if self.is_stale(volume) and (answer is None or entry is None or answer.member_id != entry.id):
+            return "its volume is another member's"
+        if node is not None and not node.running and node.found_no_data:
+            return "its node found no data"
+        return ""
 
     def deadline_s(self, entry: Entry) -> float:
         """Until when an entry that never started may take to start."""

@@ -7,12 +7,14 @@ from kvorum_operator.cluster.observation import Observation
 from kvorum_operator.cluster.rules.bootstrap import bootstrap
 from kvorum_operator.cluster.rules.finish_change import finish_change
 from kvorum_operator.cluster.rules.grow import grow
+from kvorum_operator.cluster.rules.migrate import migrate
+from kvorum_operator.cluster.rules.repair import repair
 from kvorum_operator.cluster.rules.revive import revive
 from kvorum_operator.cluster.rules.shrink import shrink
 from kvorum_operator.cluster.rules.sleep import sleep
 from kvorum_operator.cluster.step import Hold, Step
 
-RULES = (sleep, revive, finish_change, bootstrap, shrink, grow)
+RULES = (sleep, revive, finish_change, bootstrap, repair, migrate, shrink, grow)
 
 
 def plan(spec: Spec, seen: Observation) -> Step | Hold | None:

@@ -21,6 +21,7 @@ STALLED = frozenset(
         Reason.SPEC_MISSING,
         Reason.SPEC_INVALID,
         Reason.NODE_BLOCKED,
+        Reason.TOO_FEW_MEMBERS,
         Reason.FOREIGN_VOLUME,
         Reason.RECORD_DAMAGED,
         Reason.MEMBER_DATA_LOST,
@@ -64,6 +65,7 @@ def compose(
 
 def member_status(one: MemberView, seen: Observation, before: Status) -> MemberStatus:
     answer = seen.answered.get(one.name)
+    volume = seen.volumes.get(one.name)
     earlier = next((member for member in before.members if member.name == one.name), None)
     member_id = f"{one.member_id:x}" if one.member_id is not None else None
     same = earlier is not None and earlier.state == one.state and earlier.id == member_id
@@ -71,6 +73,7 @@ def member_status(one: MemberView, seen: Observation, before: Status) -> MemberS
         name=one.name,
         id=member_id,
         role=role(one, seen),
+        engine=volume.engine if volume is not None else None,
         version=version_of(one.name, seen),
         revision=answer.revision if answer is not None else None,
         lag_entries=seen.lag_entries(answer.member_id) if answer is not None else None,
@@ -121,10 +124,13 @@ def conditions(
     moving = isinstance(decision, Step) or (isinstance(decision, Hold) and decision.reason not in STALLED | SETTLED)
     stalled = isinstance(decision, Hold) and decision.reason in STALLED
     settled = decision is None or asleep or (isinstance(decision, Hold) and decision.reason is Reason.PAUSED)
-    complete = len(seen.voters) == spec.replicas and not seen.pending
+    complete = len(seen.voters) == spec.replicas and not seen.pending and not seen.of_other_engine(spec.engine)
     ready = asleep or (diagnosis.health is Health.HEALTHY and complete and settled)
-    why, message = why_moving(decision, diagnosis)
-    ready_reason, ready_message = (diagnosis.reason, diagnosis.message) if ready else not_ready(decision, diagnosis)
+    change = kind_of_change(diagnosis, spec, seen)
+    why, message = why_moving(decision, diagnosis, change)
+    ready_reason, ready_message = (
+        (diagnosis.reason, diagnosis.message) if ready else not_ready(decision, diagnosis, change)
+    )
     degraded = diagnosis.health in (Health.DEGRADED, Health.AT_RISK, Health.NO_QUORUM, Health.SPLIT)
 
     def one(kind: str, truth: bool, reason: Reason, message: str) -> Condition:
@@ -151,21 +157,27 @@ def conditions(
     )
 
 
-def why_moving(decision: Step | Hold | None, diagnosis: Diagnosis) -> tuple[Reason, str]:
+def why_moving(decision: Step | Hold | None, diagnosis: Diagnosis, change: Reason) -> tuple[Reason, str]:
+    """change: what a step is part of."""
     if isinstance(decision, Hold):
         waits = f"; waits for {decision.waits_for}" if decision.waits_for else ""
         return decision.reason, f"{decision.because}{waits}"
     if isinstance(decision, Step):
-        changing = Reason.BOOTSTRAPPING if diagnosis.health in (Health.NEW, Health.BOOTSTRAPPING) else None
-        return changing or Reason.CHANGING_MEMBERS, f"{decision}: {decision.because}"
+        return change, f"{decision}: {decision.because}"
     return diagnosis.reason, diagnosis.message
 
 
-def not_ready(decision: Step | Hold | None, diagnosis: Diagnosis) -> tuple[Reason, str]:
+def kind_of_change(diagnosis: Diagnosis, spec: Spec, seen: Observation) -> Reason:
+    if diagnosis.health in (Health.NEW, Health.BOOTSTRAPPING):
+        return Reason.BOOTSTRAPPING
+    return Reason.MIGRATING if seen.of_other_engine(spec.engine) else Reason.CHANGING_MEMBERS
+
+
+def not_ready(decision: Step | Hold | None, diagnosis: Diagnosis, change: Reason) -> tuple[Reason, str]:
     """What keeps it from being ready: trouble first, else what is under way."""
     wanted = isinstance(decision, Hold) and decision.reason is Reason.STOPPED
     if wanted or (diagnosis.health in (Health.HEALTHY, Health.NEW, Health.BOOTSTRAPPING) and decision is not None):
-        return why_moving(decision, diagnosis)
+        return why_moving(decision, diagnosis, change)
     return diagnosis.reason, diagnosis.message
 
 
@@ -195,6 +207,12 @@ def steady(status: Status) -> Status:
         for member in status.members
     )
     return status.model_copy(update={"members": members})
+
+
+def had_data(status: Status) -> frozenset[str]:
+    """Names of the members that had data, or should have: without a member list a lost volume is else forgotten."""
+    without = (MemberState.JOINING, MemberState.LEAVING)
+    return frozenset(member.name for member in status.members if member.state not in without)
 
 
 def joining_since(status: Status) -> dict[int, float]:

@@ -53,8 +53,7 @@ def join_or_withdraw(entry: Entry, name: str, spec: Spec, seen: Observation) -> 
     if seen.ordinal(name) >= spec.replicas:
         because = f"spec.replicas is {spec.replicas}: {name} is not wanted any more"
         return RemoveMember(name=name, member_id=entry.id, because=because)
-    if guard.may_be_withdrawn(entry, seen):
-        why = "lost its data before it voted" if entry.started else "did not start before its deadline"
+    if why := guard.why_withdrawn(entry, spec, seen):
         return RemoveMember(name=name, member_id=entry.id, because=f"{name} {why}")
     if not seen.is_running(name):
         held = cannot_start(name, seen)

@@ -22,15 +22,20 @@ def revive(spec: Spec, seen: Observation) -> Step | Hold | None:
     reasons = {name: held for name in down if (held := cannot_start(name, seen))}
     if startable := tuple(name for name in down if name not in reasons):
         return StartNodes(names=startable, because=why_down(startable, seen))
-    if reasons:
-        return next(iter(reasons.values()))
+    for name, held in reasons.items():
+        if name not in seen.lost:  # of those repair says more
+            return held
     return silence(expected, seen)
 
 
 def members_expected(seen: Observation) -> list[str]:
-    """Names of the members that should run, by ordinal. A learner that never started is finish_change's."""
+    """Names of the members that should run, by ordinal. A learner that never started is finish_change's.
+
+    Whose data is lost is repair's, while a member list can be had; without one it may be put back meanwhile.
+    """
     if seen.entries is not None:
         found = {entry.name for entry in seen.entries if entry.name and (entry.started or not entry.is_learner)}
+        found -= seen.lost.keys()
     elif seen.cluster_id is not None:
         at_birth = seen.record.members if seen.record is not None else ()
         found = {
@@ -71,7 +76,7 @@ def silence(expected: list[str], seen: Observation) -> Hold | None:
     """All run: whether that is enough, and whom everybody waits for."""
     if not expected:
         return nothing_to_wake(seen)
-    silent = [name for name in expected if not answers(name, seen)]
+    silent = [name for name in expected if not answers(name, seen) and name not in seen.lost]
     if not silent:
         return None
     listed = ", ".join(silent)
@@ -80,6 +85,8 @@ def silence(expected: list[str], seen: Observation) -> Hold | None:
     started_s = max(seen.nodes[name].since_s for name in silent)
     if seen.now_s - started_s < WAKING_S_MAX:
         return Hold(Reason.WAKING, f"no answer yet from {listed}, just started", f"{listed} to answer")
+    if seen.entries is None and seen.lost:
+        return None  # repair says what is missing
     if seen.entries is None:
         return Hold(Reason.QUORUM_LOST, f"no quorum answers; silent: {listed}", f"{listed} to answer")
     return Hold(Reason.MEMBER_UNREACHABLE, f"no answer from {listed}, running", f"{listed} to answer")

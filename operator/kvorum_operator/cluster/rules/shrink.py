@@ -1,10 +1,9 @@
 """Shrink: members above the wanted number go, one at a time, a leader after it has handed over."""
 
-from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Spec
-from kvorum_operator.cluster import guard
-from kvorum_operator.cluster.observation import Entry, HandOvers, Observation
-from kvorum_operator.cluster.step import HandOver, Hold, RemoveMember, Step
+from kvorum_operator.cluster.observation import Observation
+from kvorum_operator.cluster.rules.removal import remove
+from kvorum_operator.cluster.step import Hold, Step
 
 
 def shrink(spec: Spec, seen: Observation) -> Step | Hold | None:
@@ -17,17 +16,4 @@ def shrink(spec: Spec, seen: Observation) -> Step | Hold | None:
         surplus, key=lambda one: (one[0].id in seen.healthy, one[0].id == seen.leader, -seen.ordinal(one[1]))
     )
     because = f"spec.replicas is {spec.replicas}: {name} is not wanted any more"
-    if entry.id == seen.leader and guard.hand_over_first(entry, seen):
-        return hand_over(entry, name, because, spec, seen)
-    if entry.id == seen.leader and entry.id in seen.hand_overs:
-        because += f"; leadership was not handed over in {guard.HAND_OVER_TRIES_MAX} tries"
-    return RemoveMember(name=name, member_id=entry.id, because=because)
-
-
-def hand_over(entry: Entry, name: str, because: str, spec: Spec, seen: Observation) -> Step | Hold:
-    to = guard.successors(entry.id, seen)[0]  # who stays: the other surplus members went before the leader
-    tried = seen.hand_overs.get(entry.id, HandOvers())
-    wait_s = guard.HAND_OVER_WAIT_ELECTIONS * spec.settings.election_timeout.seconds
-    if tried.tries_count and seen.now_s < tried.last_s + wait_s:
-        return Hold(Reason.HANDING_OVER, f"{name} was asked to hand over", "another leader", tried.last_s + wait_s)
-    return HandOver(leader=entry.id, leader_name=name, to=to, to_name=seen.name_of(to), because=because)
+    return remove(entry, name, because, spec, seen)

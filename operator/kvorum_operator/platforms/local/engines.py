@@ -1,4 +1,7 @@
-"""Which program members run: our node from beside the operator, or a real etcd from PATH; and where an etcdctl is."""
+"""Which program members run: our node from beside the operator, or a real etcd from PATH; and where an etcdctl is.
+
+One cluster may need both: while its members move from one engine to the other, each runs the one its data is of.
+"""
 
 import os
 import re
@@ -21,6 +24,22 @@ class Found:
 
     path: Path | None
     passed_over: tuple[str, ...] = ()
+
+
+class Programs:
+    """The programs of both engines, each looked for when it is first needed, and again while there is none."""
+
+    def __init__(self) -> None:
+        self._found: dict[Engine, Path] = {}
+
+    def find(self, engine: Engine) -> Found:
+        known = self._found.get(engine)
+        if known is not None and os.access(known, os.X_OK):
+            return Found(known)
+        found = find_node(engine)
+        if found.path is not None:
+            self._found[engine] = found.path
+        return found
 
 
 def find_node(engine: Engine) -> Found:

@@ -4,15 +4,15 @@ import hashlib
 import json
 import socket
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from kvorum_operator.api.v1alpha1 import KVCluster, Settings
+from kvorum_operator.api.v1alpha1 import Engine, KVCluster, Settings
 from kvorum_operator.cluster.observation import Address, Node, Observation, Record
 from kvorum_operator.cluster.step import Bootstrap, Discard, StartNodes, StopNodes
 from kvorum_operator.objects import labels
-from kvorum_operator.objects.member_file import Place, member_file, settings_of
+from kvorum_operator.objects.member_file import SEALED_REFUSAL, Place, member_file, settings_of
 from kvorum_operator.platforms.local import member_log
+from kvorum_operator.platforms.local.engines import Programs
 from kvorum_operator.platforms.local.processes import Processes, listeners
 from kvorum_operator.platforms.local.state_directory import (
     Identity,
@@ -26,12 +26,12 @@ from kvorum_operator.reconcile import Scene, StepFailed
 
 
 class LocalPlatform:
-    """One local cluster. program: what members run; without one they can be seen and stopped, not started."""
+    """One local cluster. programs: what members run; without them they can be seen and stopped, not started."""
 
-    def __init__(self, state: StateDirectory, identity: Identity, program: Path | None) -> None:
+    def __init__(self, state: StateDirectory, identity: Identity, programs: Programs | None) -> None:
         self._state = state
         self._identity = identity
-        self._program = program
+        self._programs = programs
         self._addresses = addresses(identity)
         self.processes = Processes(state.path / "members")
 
@@ -52,16 +52,30 @@ class LocalPlatform:
                     failures_count=run.failures_count,
                     retry_at_s=run.retry_at_s,
                     settings_current=run.settings in ("", settings),
+                    found_no_data=SEALED_REFUSAL in run.ended and self._is_without_data(name),
                 )
         blocked = {}
         for name, address in self._addresses.items():
-            if not (name in nodes and nodes[name].running) and (why := port_taken(address)):
+            if name in nodes and nodes[name].running:
+                continue
+            volume = volumes.get(name)
+            engine = volume.engine if volume is not None and volume.engine is not None else cluster.spec.engine
+            if why := port_taken(address) or self._program_missing(engine):
                 blocked[name] = why
         try:
             record, damage = self._state.read_record(), ""
         except StateRefused as error:
             record, damage = None, str(error).splitlines()[0]
-        return Scene(now_s, self._addresses, nodes, volumes, blocked, record, damage)
+        engine_blocked = self._program_missing(cluster.spec.engine)
+        return Scene(now_s, self._addresses, nodes, volumes, blocked, record, damage, engine_blocked)
+
+    def _is_without_data(self, name: str) -> bool:
+        """What a member complained of last may be of an earlier start: here it can be seen whether it still holds."""
+        return not (self._state.data(name) / "member").exists()
+
+    def _program_missing(self, engine: Engine) -> str:
+        found = self._programs.find(engine) if self._programs is not None else None
+        return f"of engine {engine}: {'; '.join(found.passed_over)}" if found is not None and found.path is None else ""
 
     async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
         for name in self._file_names(seen):
@@ -85,15 +99,20 @@ class LocalPlatform:
             raise StepFailed("the bootstrap was recorded before") from None
 
     async def start_nodes(self, step: StartNodes, cluster: KVCluster, seen: Observation) -> None:
-        assert self._program is not None, "no program to start members with"
+        assert self._programs is not None, "no program to start members with"
         for name in step.names:
-            self._state.create_volume(name, labels.at_creation(name, seen), self._identity)
+            self._state.create_volume(name, labels.at_creation(name, cluster.spec.engine, seen), self._identity)
             make_private(self._state.data(name))
-            command = [str(self._program), "--config-file", str(self._state.member(name) / "config.yaml")]
+            # As the volume has it, whoever made it and when: what one engine wrote the other cannot read.
+            engine = self._state.read_volume(name, self._identity).engine or cluster.spec.engine
+            found = self._programs.find(engine)
+            if found.path is None:
+                raise StepFailed("; ".join(found.passed_over))
+            command = [str(found.path), "--config-file", str(self._state.member(name) / "config.yaml")]
             try:
                 self.processes.start(name, command, settings_mark(cluster.spec.settings))
             except OSError as error:
-                raise StepFailed(f"{self._program}: {error.strerror}") from None
+                raise StepFailed(f"{found.path}: {error.strerror}") from None
 
     async def stop_nodes(self, step: StopNodes) -> None:
         await self.stop(step.names)

@@ -91,7 +91,7 @@ async def run(options: Options) -> int:
     cluster = document.reading.cluster
     if cluster is None:
         raise Refused(refusal(options.file, document.reading))
-    program = find_program(cluster.spec.engine)
+    programs = find_programs(cluster.spec.engine)
     state = StateDirectory(state_path(options.file, cluster.metadata.name, options.state_dir))
     try:
         if state.read_identity() is None:
@@ -106,7 +106,7 @@ async def run(options: Options) -> int:
     except OSError as error:
         state.unlock()
         raise Refused(f"{state.path} cannot be used: {error.strerror}\n  Choose another with --state-dir.") from None
-    operator = Operator(options, document, cluster, state, identity, LocalPlatform(state, identity, program))
+    operator = Operator(options, document, cluster, state, identity, LocalPlatform(state, identity, programs))
     try:
         return await operator.run()
     finally:
@@ -122,12 +122,14 @@ def refusal(file: Path, reading: Reading) -> str:
     return "\n".join(f"{file}: {problem}" for problem in reading.problems)
 
 
-def find_program(engine: Engine) -> Path:
-    found = engines.find_node(engine)
+def find_programs(engine: Engine) -> engines.Programs:
+    """Raises Refused when there is none of the wanted engine; members of another one are held for theirs."""
+    programs = engines.Programs()
+    found = programs.find(engine)
     if found.path is None:
         way_out = "Put one on PATH" if engine is Engine.ETCD else "Install the distribution kvorum beside the operator"
         raise Refused(f"spec.engine is {engine}: {'; '.join(found.passed_over)}\n  {way_out}.")
-    return found.path
+    return programs
 
 
 def require_free_ports(cluster: KVCluster, base_port: int | None) -> None:

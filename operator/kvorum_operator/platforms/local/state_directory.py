@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from kvorum_operator.api.v1alpha1 import REPLICAS_MAX, InvalidCluster, KVCluster, Status, parse
+from kvorum_operator.api.v1alpha1 import REPLICAS_MAX, Engine, InvalidCluster, KVCluster, Status, parse
 from kvorum_operator.cluster.observation import Address, Record, Volume
 from kvorum_operator.objects.labels import VolumeLabels
 from kvorum_operator.objects.names import member_name
@@ -44,7 +44,10 @@ class StateRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a state directory is of. The ports are part of it: peer URLs are permanent."""
+    """What a state directory is of. The ports are part of it: peer URLs are permanent.
+
+    engine: the one it began with, which is that of volumes whose labels name none.
+    """
 
     name: str
     uid: str
@@ -97,8 +100,6 @@ class StateDirectory:
                 f"metadata.name: is {cluster.metadata.name!r}, and the state directory {self.path} "
                 f"belongs to {identity.name!r}"
             )
-        if cluster.spec.engine != identity.engine:
-            return f"spec.engine: is {cluster.spec.engine}, it cannot be changed from {identity.engine}"
         return None
 
     # Who writes it.
@@ -196,15 +197,24 @@ class StateDirectory:
         return names_below(self.path / "members", cluster)
 
     def read_volumes(self, identity: Identity) -> dict[str, Volume]:
-        found = {}
-        for name in names_below(self.path / "volumes", identity.name):
-            found[name] = read_volume(self.path / "volumes" / name, name, identity.uid)
-        return found
+        """An empty directory is none: what was in it is gone."""
+        names = names_below(self.path / "volumes", identity.name)
+        return {name: self.read_volume(name, identity) for name in names if not self._is_empty(name)}
+
+    def _is_empty(self, name: str) -> bool:
+        try:
+            return not os.listdir(self.path / "volumes" / name)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def read_volume(self, name: str, identity: Identity) -> Volume:
+        """Its labels; of unknown origin where they cannot be read."""
+        return read_volume(self.path / "volumes" / name, name, identity)
 
     def create_volume(self, name: str, labels: VolumeLabels, identity: Identity) -> None:
         """With its labels from the first moment on; nothing if it is there."""
         volume = self.path / "volumes" / name
-        if volume.exists():
+        if volume.exists() and not self._is_empty(name):
             return
         making = volume.with_name(f".making-{name}")
         shutil.rmtree(making, ignore_errors=True)
@@ -248,16 +258,17 @@ def names_below(folder: Path, cluster: str) -> set[str]:
         return set()
 
 
-def read_volume(path: Path, name: str, uid: str) -> Volume:
+def read_volume(path: Path, name: str, identity: Identity) -> Volume:
     try:
         labels = json.loads((path / "labels.json").read_text())
-        ours = labels["kvorum.dev/cluster-uid"] == uid
+        ours = labels["kvorum.dev/cluster-uid"] == identity.uid
         cluster_id, member_id = labels.get("kvorum.dev/cluster-id"), labels.get("kvorum.dev/member-id")
         return Volume(
             name,
             ours,
             int(cluster_id, 16) if cluster_id is not None else None,
             int(member_id, 16) if member_id is not None else None,
+            Engine(labels.get("kvorum.dev/engine", identity.engine)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Volume(name, ours=False)  # nothing says whose it is, so nothing is done to it
@@ -269,6 +280,8 @@ def write_labels(volume: Path, labels: VolumeLabels, identity: Identity) -> None
         content["kvorum.dev/cluster-id"] = f"{labels.cluster_id:x}"
     if labels.member_id is not None:
         content["kvorum.dev/member-id"] = f"{labels.member_id:x}"
+    if labels.engine is not None:
+        content["kvorum.dev/engine"] = labels.engine
     replace_durably(volume / "labels.json", json.dumps(content, indent=1) + "\n")
 
 

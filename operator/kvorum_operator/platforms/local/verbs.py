@@ -188,9 +188,10 @@ def row_of(state: StateDirectory, identity: Identity) -> tuple[str, ...]:
     ready = next((one.status for one in conditions if one.type == "Ready"), "-") if state.is_locked() else "-"
     operator = str(state.operator_pid()) if state.is_locked() else "-"
     directory = str(state.path)
+    found = {volume.engine for volume in state.read_volumes(identity).values() if volume.engine is not None}
     return (
         identity.name,
-        identity.engine,
+        ",".join(sorted(found)) or identity.engine,
         f"{running}/{len(names)}",
         operator,
         ready,

@@ -1,8 +1,9 @@
 """Situations in text: an observation of a cluster, a line for each member, and the operator's answer below.
 
     # why this case is here
-    plan replicas=3 [paused] [list=unknown] [no-id]
+    plan replicas=3 [engine=etcd] [engine-blocked=WHY] [paused] [list=unknown] [no-id]
     record kv-0 kv-1 kv-2        (or record-damaged)
+    before kv-0 kv-1             (members that had data, by the last status)
     kv-0 leader
     kv-1 follower silent=4m
     kv-3 learner added=10s
@@ -10,7 +11,7 @@
 A member is `leader`, `follower` (a voter), `learner`, `added` (a learner that never started), `unstarted` (a voter that
 never did) or `nobody` (in no member list). It runs, answers, has caught up and has its labelled volume, but for:
 down[=WHY] silent[=SINCE] leaderless behind=ENTRIES log=PERCENT no-volume stale-volume foreign-volume unlabelled
-labelled=NAME (with another member's id)
+labelled=NAME (with another member's id) of=ENGINE (its data; else kvorum's) emptied (its node ended for want of data)
 failing=STARTS,RETRY-IN blocked=WHY since=AGO says=STATE (at /kvorum/v1/member) elsewhere (not one of ours)
 other-cluster.
 """
@@ -19,7 +20,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kvorum_operator.api.v1alpha1 import Spec
+from kvorum_operator.api.v1alpha1 import Engine, Spec
 from kvorum_operator.cluster.diagnosis import diagnose
 from kvorum_operator.cluster.observation import (
     Address,
@@ -84,13 +85,16 @@ def answer(question: str) -> str:
 def read_situation(question: str) -> tuple[Spec, Observation]:
     lines = [line for line in question.splitlines() if line and not line.startswith("#")]
     head = words_of(lines[0].removeprefix("plan "))
-    spec = Spec.model_validate({"replicas": int(head["replicas"]), "paused": "paused" in head})
+    wanted = {"replicas": int(head["replicas"]), "paused": "paused" in head, "engine": head.get("engine", "kvorum")}
+    spec = Spec.model_validate(wanted)
     addresses = {f"kv-{k}": Address(f"kv-{k}", f"http://kv-{k}:2379", f"http://kv-{k}:2380") for k in range(9)}
     scene = Scene()
     for line in lines[1:]:
         first, _, rest = line.partition(" ")
         if first == "record":
             scene.record = Record("local/kv/uid", tuple(rest.split()))
+        elif first == "before":
+            scene.names_before = frozenset(rest.split())
         elif first == "record-damaged":
             scene.record_damage = "bootstrap.json is damaged"
         elif first == "hand-overs":
@@ -107,6 +111,8 @@ def read_situation(question: str) -> tuple[Spec, Observation]:
         nodes=scene.nodes,
         volumes=scene.volumes,
         blocked=scene.blocked,
+        engine_blocked=head.get("engine-blocked", "").replace("_", " "),
+        names_before=scene.names_before,
         record=scene.record,
         record_damage=scene.record_damage,
         own_words=scene.own_words,
@@ -127,6 +133,7 @@ class Scene:
         self.volumes: dict[str, Volume] = {}
         self.blocked: dict[str, str] = {}
         self.answered: dict[str, Answer] = {}
+        self.names_before: frozenset[str] = frozenset()
         self.record: Record | None = None
         self.record_damage = ""
         self.own_words: dict[str, OwnWord] = {}
@@ -148,6 +155,8 @@ class Scene:
             "other-cluster",
             "earlier-settings",
             "says",
+            "of",
+            "emptied",
         }
         assert not (strange := set(words) - known - {role}), f"no such words: {strange}"
         started = role not in ("added", "unstarted")
@@ -167,7 +176,7 @@ class Scene:
             self.blocked[name] = words["blocked"].replace("_", " ")
         if role == "leader" and "down" not in words:
             self.leader = id_of(name)
-        silent = {"down", "silent", "failing", "blocked"} & set(words)
+        silent = {"down", "silent", "failing", "blocked", "emptied"} & set(words)
         if started and role != "nobody" and not silent:
             behind = int(words.get("behind", "0"))
             self.answered[name] = Answer(
@@ -186,7 +195,12 @@ class Scene:
     def add_node(self, name: str, words: dict[str, str]) -> None:
         if "failing" in words:
             starts, retry = words["failing"].split(",")
-            node = Node(name, False, NOW_S - 1, "ended with exit code 1", int(starts), NOW_S + seconds(retry))
+            retry_at_s, emptied = NOW_S + seconds(retry), "emptied" in words
+            node = Node(
+                name, False, NOW_S - 1, "ended with exit code 1", int(starts), retry_at_s, found_no_data=emptied
+            )
+        elif "emptied" in words:
+            node = Node(name, False, NOW_S - 1, "ended with exit code 1", found_no_data=True)
         elif "down" in words:
             node = Node(name, False, NOW_S - 1, words["down"].replace("_", " "))
         elif "blocked" in words:
@@ -199,13 +213,14 @@ class Scene:
     def add_volume(self, name: str, words: dict[str, str]) -> None:
         if "no-volume" in words:
             return
+        engine = Engine(words.get("of", "kvorum"))
         if "foreign-volume" in words:
             self.volumes[name] = Volume(name, ours=False)
         elif "unlabelled" in words:
-            self.volumes[name] = Volume(name)
+            self.volumes[name] = Volume(name, engine=engine)
         else:
             member_id = id_of(words.get("labelled", name)) + (0x800 if "stale-volume" in words else 0)
-            self.volumes[name] = Volume(name, True, CLUSTER_ID, member_id)
+            self.volumes[name] = Volume(name, True, CLUSTER_ID, member_id, engine)
 
 
 def id_of(name: str) -> int:

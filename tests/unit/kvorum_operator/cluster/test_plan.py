@@ -22,6 +22,7 @@ def test_plan_answers_each_situation_as_written(path: Path, request: pytest.Fixt
 
 def test_every_situation_has_its_reason_and_every_rule_its_file() -> None:
     files = {path.stem: read_cases(path) for path in TESTDATA.glob("*.txt")}
-    assert set(files) >= {"sleep", "revive", "finish_change", "bootstrap", "shrink", "grow", "whole_cluster"}
+    assert set(files) >= {"sleep", "revive", "finish_change", "bootstrap", "repair", "migrate", "shrink", "grow"}
+    assert "whole_cluster" in files
     for name, cases in files.items():
         assert all(case.title for case in cases), f"{name}: a case without a reason"

@@ -1,8 +1,9 @@
 """The planner against a world of members, nodes and volumes that fail: seeds, and numbers checked against the truth.
 
 The planner sees observations with holes: answers and member lists go missing, the operator is killed before or after a
-step and forgets, the status is lost. What it does is done to the truth, and the invariants are checked there, by code
-that shares nothing with the guard. After the faults stop the cluster must become what the specification wants.
+step and forgets, status and data get lost, somebody edits replicas and engine. What it does is done to the truth, and
+the invariants are checked there, by code that shares nothing with the guard. After the faults stop the cluster must
+become what the specification wants.
 """
 
 import random
@@ -10,15 +11,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
-from kvorum_operator.api.v1alpha1 import Spec
+from kvorum_operator.api.v1alpha1 import Engine, Spec
 from kvorum_operator.cluster.observation import (
     LAG_ENTRIES_MAX,
+    LEARNER_DEADLINE_S,
     Address,
     Answer,
     Entry,
     HandOvers,
     Node,
     Observation,
+    OwnWord,
     Record,
     Volume,
 )
@@ -40,7 +43,7 @@ from kvorum_operator.objects.member_file import FileState, file_state
 
 SEEDS = range(300)
 SEEDS_COUNTED = range(40)
-SEEDS_WIPED = range(1_000, 1_100)
+SEEDS_WIPED = range(1_000, 1_100)  # in which so much gets lost that no quorum may be left
 PASSES = 150
 PASSES_TO_SETTLE = 150
 CLUSTER_ID = 0xC1
@@ -58,8 +61,9 @@ class Member:
 
 @dataclass(slots=True)
 class Disk:
-    """A volume. member: whose data is on it; None while nothing was written."""
+    """A volume. member: whose data is on it; None while nothing was written, or after it was lost."""
 
+    engine: Engine
     member_label: int | None
     cluster_label: int | None
     member: int | None = None
@@ -69,8 +73,15 @@ class Disk:
 class World:
     random: random.Random
     replicas: int = 3
-    wipes: bool = False  # whether data gets lost
+    engine: Engine = Engine.KVORUM
+    engine_blocked: bool = False  # there is no program of it
+    wipes_all: bool = False  # whether more may get lost than a quorum can do without
     wiped_count: int = 0
+    ghosts: dict[str, int] = field(default_factory=dict)  # nodes on deleted files, and the member that they serve as
+    refused: set[str] = field(default_factory=set)  # nodes that ended for want of data
+    saying: set[str] = field(default_factory=set)  # nodes that stay up for want of data, and say so
+    named_before: frozenset[str] = frozenset()
+    replaced: Counter[str] = field(default_factory=Counter)  # wanted members that were removed, by why
     now_s: float = 1_000_000.0
     members: dict[int, Member] = field(default_factory=dict)
     running: dict[str, float] = field(default_factory=dict)  # when each node started
@@ -81,12 +92,13 @@ class World:
     applied: dict[int, int] = field(default_factory=dict)
     head: int = 100
     leader: int = 0
+    led_last: int = 0
     term: int = 1
     record: Record | None = None
     latch: int | None = None
     removed: set[int] = field(default_factory=set)
     hand_overs: dict[int, HandOvers] = field(default_factory=dict)  # what the operator remembers
-    tries: Counter[int] = field(default_factory=Counter)  # what was really asked since that member leads
+    tries: Counter[int] = field(default_factory=Counter)  # what was really asked since another one led
     joining_since: dict[int, float] = field(default_factory=dict)
     steps: Counter[str] = field(default_factory=Counter)
     last_id: int = 0x100
@@ -95,13 +107,17 @@ class World:
 
     def serves(self, member: Member) -> bool:
         """Its node runs on its own data and answers."""
+        name, disk = member.name, self.disks.get(member.name)
+        holder = self.ghosts.get(name, disk.member if disk is not None else None)
+        return name in self.booted and name not in self.hung and holder == member.id
+
+    def has_data(self, member: Member) -> bool:
+        """It has a volume with its own data: it can be started again."""
         disk = self.disks.get(member.name)
-        return (
-            member.name in self.booted
-            and member.name not in self.hung
-            and disk is not None
-            and disk.member == member.id
-        )
+        return disk is not None and disk.member == member.id
+
+    def is_near(self, member: Member) -> bool:
+        return self.applied.get(member.id, 0) >= self.head - LAG_ENTRIES_MAX
 
     def voters(self) -> list[Member]:
         return [one for one in self.members.values() if not one.learner]
@@ -119,7 +135,7 @@ class World:
         """Time goes by: nodes start up, followers catch up, a leader is elected."""
         self.now_s += self.random.choice((0.3, 0.3, 1.0, 5.0))
         for name in sorted(self.running):
-            if name not in self.booted and self.random.random() < 0.5:
+            if name not in self.booted | self.saying and self.random.random() < 0.5:
                 self.boot(name)
         for member in self.members.values():
             if self.serves(member) and self.has_quorum():
@@ -138,10 +154,17 @@ class World:
 
     def boot(self, name: str) -> None:
         """A node has loaded and reads its file, as it is by now: without data it needs to find itself in there."""
-        member, disk = self.named(name), self.disks[name]
+        member, disk = self.named(name), self.disks.get(name)
+        if disk is None:
+            self.stop(name)
+            return
         if disk.member is None:
             if self.files[name] is FileState.SEALED or member is None:
-                self.stop(name)
+                if disk.engine is Engine.KVORUM and self.random.random() < 0.5:
+                    self.saying.add(name)
+                else:
+                    self.stop(name)
+                    self.refused.add(name)
                 return
             assert not member.started, f"I7: {name} came back without its votes"
             disk.member = member.id
@@ -151,10 +174,14 @@ class World:
         self.running.pop(name, None)
         self.booted.discard(name)
         self.hung.discard(name)
+        self.ghosts.pop(name, None)
+        self.saying.discard(name)
 
     def elect(self, member_id: int) -> None:
-        self.leader, self.term = member_id, self.term + 1
-        self.tries.clear()
+        if member_id != self.led_last:
+            self.tries.clear()
+        self.leader = self.led_last = member_id
+        self.term += 1
 
     def fault(self) -> None:
         """Something goes wrong, or somebody edits the specification."""
@@ -173,21 +200,39 @@ class World:
         elif roll < 0.50:
             self.hand_overs.clear()  # the operator was killed: what it remembered is gone
             self.joining_since.clear()
-        elif roll < 0.52:
-            self.latch = None  # the status was lost; volumes still name the cluster
+        elif roll < 0.52 and any(disk.cluster_label for disk in self.disks.values()):
+            self.latch, self.named_before = None, frozenset()  # the status was lost; volumes still name the cluster
         elif roll < 0.53:
             self.now_s += 400.0
-        elif roll < 0.58 and self.wipes:
+        elif roll < 0.58:
             self.wipe()
+        elif roll < 0.64:
+            self.engine = Engine.ETCD if self.engine is Engine.KVORUM else Engine.KVORUM
+        elif roll < 0.68:
+            self.engine_blocked = not self.engine_blocked
 
     def wipe(self) -> None:
-        """A member's data goes, and its node with it; the volume and its labels stay."""
+        """A member's data goes, with its node or beneath it; with its volume, or without its labels' going too."""
         able = sorted(name for name, disk in self.disks.items() if disk.member is not None and disk.member_label)
-        if able:
-            name = self.random.choice(able)
+        if not able:
+            return
+        name = self.random.choice(able)
+        left = [one for one in self.voters() if one.name != name and self.has_data(one)]
+        if not self.wipes_all and len(left) <= len(self.voters()) // 2:
+            return
+        self.wiped_count += 1
+        kind = self.random.choice(("data", "volume", "beneath"))
+        if not any(one.cluster_label for other, one in self.disks.items() if other != name):
+            kind = "data"  # with the last label, and the status, nothing tells that the cluster ever began
+        member_id = self.disks[name].member
+        if kind == "beneath" and name in self.booted and member_id is not None:
+            self.ghosts[name] = member_id
+        else:
             self.stop(name)
+        if kind == "data":
             self.disks[name].member = None
-            self.wiped_count += 1
+        else:
+            del self.disks[name]
 
     # What the operator sees, and does.
 
@@ -216,6 +261,7 @@ class World:
                 Entry(one.id, one.name, (f"http://{one.name}:2380",), one.started, one.learner)
                 for one in self.members.values()
             )
+            self.named_before = frozenset(one.name for one in self.members.values() if one.started)
             for one in entries:
                 if not one.started:
                     self.joining_since.setdefault(one.id, self.now_s)
@@ -225,12 +271,22 @@ class World:
             now_s=self.now_s,
             addresses={name: Address(name, f"http://{name}:2379", f"http://{name}:2380") for name in NAMES},
             nodes={
-                name: Node(name, name in self.running, self.running.get(name, 0.0))
+                name: Node(
+                    name,
+                    name in self.running,
+                    self.running.get(name, 0.0),
+                    found_no_data=name in self.refused and name not in self.running,
+                )
                 for name in self.disks.keys() | self.running.keys()
             },
             volumes={
-                name: Volume(name, True, disk.cluster_label, disk.member_label) for name, disk in self.disks.items()
+                name: Volume(name, True, disk.cluster_label, disk.member_label, disk.engine)
+                for name, disk in self.disks.items()
             },
+            blocked={name: "no program" for name in NAMES if name not in self.running and self.is_blocked(name)},
+            engine_blocked="no program" if self.engine_blocked else "",
+            names_before=self.named_before,
+            own_words={name: OwnWord("0.1.0", "data-lost") for name in self.saying if not hidden(0.1)},
             record=self.record,
             latched_cluster_id=self.latch,
             entries=entries,
@@ -238,6 +294,11 @@ class World:
             hand_overs=dict(self.hand_overs),
             joining_since_s=dict(self.joining_since),
         )
+
+    def is_blocked(self, name: str) -> bool:
+        """Only the wanted engine can be without a program here."""
+        disk = self.disks.get(name)
+        return self.engine_blocked and (disk is None or disk.engine is self.engine)
 
     def put_objects(self, seen: Observation) -> None:
         """Files and labels, as a platform does in every pass."""
@@ -294,7 +355,8 @@ class World:
             assert member is not None, f"I5: {name} is no member and got a volume"
             assert not member.started, f"I7: {name} has voted and got an empty volume"
             label = member.id if self.latch is not None else None
-            disk = self.disks[name] = Disk(label, self.latch)
+            disk = self.disks[name] = Disk(self.engine, label, self.latch)
+        assert not self.is_blocked(name), f"{name} started without a program"
         if disk.member in self.removed:
             # Only where the leader is silent too: then nobody knows, and the others turn it away.
             leader = self.members.get(self.leader)
@@ -302,6 +364,7 @@ class World:
                 f"I6: {name} started on the data of a removed member"
             )
         self.running[name] = self.now_s
+        self.refused.discard(name)
 
     def one_at_a_time(self, but: int | None = None) -> None:
         pending = [one.name for one in self.members.values() if (one.learner or not one.started) and one.id != but]
@@ -330,9 +393,7 @@ class World:
         member = self.members[step.member_id]
         assert member.name == step.name, "I9: another member has that id"
         if NAMES.index(member.name) < self.replicas:
-            lost = member.started and member.name not in self.disks
-            assert member.learner, f"I8: the voter {member.name} is wanted"
-            assert lost or not member.started, f"I8: the learner {member.name} is wanted and well"
+            self.replace(member)
         if not member.learner and member.id == self.leader:
             able = [
                 one
@@ -348,12 +409,29 @@ class World:
             assert self.voters(), "I1: the last voter was removed"
             assert self.has_quorum(), "I1: the removal left no quorum of serving voters"
             if served:
-                near = [
-                    one for one in self.voters_serving() if self.applied.get(one.id, 0) >= self.head - LAG_ENTRIES_MAX
-                ]
+                near = [one for one in self.voters_serving() if self.is_near(one)]
                 assert len(near) > len(self.voters()) // 2, "I2: the voters that stay had not caught up"
         if member.id == self.leader:
             self.leader = 0
+
+    def replace(self, member: Member) -> None:
+        """A wanted member goes: it must be lost, or of the wrong engine."""
+        disk = self.disks.get(member.name)
+        if (member.started and not self.has_data(member)) or member.name in self.saying:
+            self.replaced["lost"] += 1
+        elif member.learner and not member.started and self.now_s >= self.joining_since[member.id] + LEARNER_DEADLINE_S:
+            self.replaced["late"] += 1
+        elif disk is not None and disk.engine is not self.engine:
+            assert not self.engine_blocked, f"I6: {member.name} cannot come back"
+            self.replaced["withdrawn" if member.learner else "moved"] += 1
+            others = [one for one in self.voters() if one is not member]
+            if not member.learner:
+                assert len(others) >= 2, "I2: no two disks would hold the data"
+                assert all(self.serves(one) and self.is_near(one) for one in others), "I2: somebody is not well"
+                names = {one.name for one in self.voters()}
+                assert names >= set(NAMES[: self.replicas]), "I2: who moved before is not back"
+        else:
+            raise AssertionError(f"I8: {member.name} is wanted and well")
 
     seen_answers: set[str] = field(default_factory=set)
 
@@ -369,7 +447,7 @@ class World:
         seen = self.observe(calm=calm)
         self.seen_answers = set(seen.answered)
         self.put_objects(seen)
-        decision = plan(Spec(replicas=self.replicas), seen)
+        decision = plan(Spec(replicas=self.replicas, engine=self.engine), seen)
         if isinstance(decision, Step) and (calm or self.random.random() < 0.9):  # else killed just before
             self.do(decision, seen)
         return decision
@@ -383,7 +461,10 @@ def run_world(seed: int) -> World:
         world.fault()
         world.run_pass()
     world.hung.clear()
+    world.engine_blocked = False
     world.replicas = world.replicas or 3
+    if any(disk.engine is not world.engine for disk in world.disks.values()):
+        world.replicas = max(3, world.replicas)  # with fewer none can change its engine
     decision: Step | Hold | None = None
     for _ in range(PASSES_TO_SETTLE):
         world.tick(calm=True)
@@ -400,11 +481,12 @@ def test_cluster_keeps_its_invariants_under_faults_and_then_becomes_what_is_want
     assert {one.name for one in world.voters_serving()} == set(NAMES[: world.replicas])
     assert not [one for one in world.members.values() if one.learner]
     assert set(world.disks) == set(NAMES[: world.replicas]), "leftovers"
+    assert {disk.engine for disk in world.disks.values()} == {world.engine}
 
 
 def run_wiped_world(seed: int) -> World:
-    """Faults that lose data among them. Such a cluster may never become what is wanted."""
-    world = World(random.Random(seed), wipes=True)
+    """Faults that lose more data than a quorum can do without. Such a cluster may never become what is wanted."""
+    world = World(random.Random(seed), wipes_all=True)
     for _ in range(PASSES):
         world.tick()
         world.fault()
@@ -421,7 +503,9 @@ def test_faults_reach_every_kind_of_step() -> None:
     """So that the silence of the other seeds means something."""
     taken: Counter[str] = Counter()
     for seed in SEEDS_COUNTED:
-        taken.update(run_world(seed).steps)
+        world = run_world(seed)
+        taken.update(world.steps)
+        taken.update(world.replaced)
     print(dict(taken))
     minima = {
         "Bootstrap": 40,
@@ -432,6 +516,9 @@ def test_faults_reach_every_kind_of_step() -> None:
         "RemoveMember": 150,
         "Discard": 150,
         "HandOver": 20,
+        "moved": 40,
+        "withdrawn": 5,
+        "lost": 40,
     }
     assert {kind: taken[kind] for kind in minima if taken[kind] < minima[kind]} == {}
     assert sum(run_wiped_world(seed).wiped_count for seed in SEEDS_WIPED[:20]) >= 40

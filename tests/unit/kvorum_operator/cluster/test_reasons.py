@@ -37,6 +37,14 @@ REACHED_AND_LEFT = {
         "plan replicas=1\nhand-overs kv-1 1 500ms\nkv-0 follower\nkv-1 leader",
         "plan replicas=1\nkv-0 leader\nkv-1 follower",
     ),
+    Reason.MIGRATING: (
+        "plan replicas=3 engine=etcd\nkv-0 leader\nkv-1 follower\nkv-2 follower of=etcd behind=6000",
+        "plan replicas=3 engine=etcd\nkv-0 leader of=etcd\nkv-1 follower of=etcd\nkv-2 follower of=etcd",
+    ),
+    Reason.TOO_FEW_MEMBERS: (
+        "plan replicas=1 engine=etcd\nkv-0 leader",
+        "plan replicas=3 engine=etcd\nkv-0 leader\nkv-1 follower\nkv-2 follower",
+    ),
     Reason.CHANGE_PENDING: (
         "plan replicas=2\nkv-0 leader\nkv-8 added elsewhere",
         "plan replicas=2\nkv-0 leader\nkv-8 follower elsewhere",
@@ -61,7 +69,7 @@ REACHED_AND_LEFT = {
         "plan replicas=1\nkv-0 leader\nkv-1 follower behind=9000\nkv-2 follower",
         "plan replicas=1\nkv-0 leader\nkv-1 follower\nkv-2 follower",
     ),
-    Reason.MEMBER_DATA_LOST: (THREE + " down no-volume", THREE),
+    Reason.MEMBER_DATA_LOST: ("plan replicas=1 list=unknown\nbefore kv-0", THREE + " down no-volume"),
     Reason.QUORUM_AT_RISK: (THREE + " silent=4m", THREE),
     Reason.QUORUM_LOST: ("plan replicas=1 list=unknown\nkv-0 follower silent=4m", "plan replicas=1\nkv-0 leader"),
     Reason.CLUSTER_ID_MISMATCH: (THREE + " other-cluster", THREE),

@@ -68,8 +68,15 @@ def test_cluster_as_specified_is_ready_and_nothing_else() -> None:
         (
             "plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 follower down no-volume",
             "QuorumAtRisk",
-            {"Stalled", "Available", "Degraded"},
+            {"Reconciling", "Available", "Degraded"},
         ),
+        (
+            "plan replicas=3 list=unknown\nbefore kv-1\nkv-0 follower leaderless\nkv-1 nobody down no-volume",
+            "QuorumLost",
+            {"Stalled", "Degraded"},
+        ),
+        (f"{THREE} of=etcd", "Migrating", {"Reconciling", "Available"}),
+        ("plan replicas=1 engine=etcd\nkv-0 leader", "TooFewMembers", {"Stalled", "Available"}),
         (
             "plan replicas=3 list=unknown\nkv-0 follower leaderless\nkv-1 follower silent=4m\nkv-2 follower silent=4m",
             "QuorumLost",
@@ -93,6 +100,25 @@ def test_cluster_that_is_not_ready_says_why_and_who_has_to_act(question: str, re
     )
     assert condition(status, "Ready").reason == reason
     assert not (found["Reconciling"] == "True" and found["Stalled"] == "True"), "kstatus knows one or the other"
+
+
+def test_engine_of_each_member_is_that_of_its_data() -> None:
+    status = composed("plan replicas=3 engine=etcd\nkv-0 leader\nkv-1 follower of=etcd\nkv-2 nobody down no-volume")
+    assert [(one.name, one.engine) for one in status.members] == [("kv-0", "kvorum"), ("kv-1", "etcd")]
+
+
+def test_paused_cluster_that_has_to_change_its_engine_is_not_ready() -> None:
+    assert truths(composed(THREE.replace("=3", "=3 engine=etcd paused")))["Ready"] == "False"
+
+
+def test_member_whose_data_is_gone_is_not_forgotten_without_a_member_list() -> None:
+    """By the status it is known that it had data; who was joining or leaving had none that counts."""
+    lost = "plan replicas=3 list=unknown\nkv-0 follower leaderless\nkv-1 nobody down no-volume\nbefore "
+    before = composed("plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 added\nkv-3 nobody")
+    assert statuses.had_data(before) == {"kv-0", "kv-1"}
+    for _ in range(2):
+        before = composed(lost + " ".join(sorted(statuses.had_data(before))), before)
+        assert [(one.name, one.state) for one in before.members] == [("kv-0", "Unreachable"), ("kv-1", "DataLost")]
 
 
 def test_sleeping_cluster_is_ready_and_not_available() -> None:
@@ -141,8 +167,8 @@ def test_own_word_of_a_member_gives_its_version_and_is_evidence_of_why_it_does_n
         ("0.1.0", "Serving", None),
         ("3.5.30", "Serving", None),
         ("0.1.0", "DataLost", "says data-lost: of itself"),
-        ("0.1.0", "Unreachable", "says removed: of itself"),
-        ("0.1.0", "Leaving", "is no member any more; says removed: of itself"),
+        ("0.1.0", "DataLost", "says removed: of itself"),
+        ("0.1.0", "Leaving", "is no member any more"),
         ("0.1.0", "Unreachable", f"runs since {from_seconds(NOW_S - 240)} and does not answer"),
         ("0.1.0", "Serving", None),
     ]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kvorum_operator.api.v1alpha1 import KVCluster, Status, parse
+from kvorum_operator.api.v1alpha1 import Engine, KVCluster, Status, parse
 from kvorum_operator.cluster.observation import Record, Volume
 from kvorum_operator.objects.labels import VolumeLabels
 from kvorum_operator.platforms.local import state_directory
@@ -42,7 +42,6 @@ def test_identity_is_made_once_and_kept(state: StateDirectory) -> None:
     ("wanted", "base_port", "says"),
     [
         (cluster("other"), None, "metadata.name: is 'other', and the state directory"),
-        (cluster(engine="etcd"), None, "spec.engine: is etcd, it cannot be changed from kvorum"),
         (cluster(), 22_000, "--base-port is 22000, the cluster in"),
     ],
 )
@@ -78,7 +77,7 @@ def test_everything_that_is_made_is_its_owners_alone(state: StateDirectory) -> N
         state.lock()
         state.create_record(Record("token", ("demo-0",)))
         state.write_status(cluster(), Status())
-        state.create_volume("demo-0", VolumeLabels(None, None), identity)
+        state.create_volume("demo-0", VolumeLabels(None, None, None), identity)
         (state.path / ".left.new").touch(0o666)
         state_directory.replace_durably(state.path / "left", "what a killed operator left had another mode")
         state_directory.replace_durably(state.member("demo-0") / "config.yaml", "name: demo-0")
@@ -145,35 +144,56 @@ def test_one_operator_holds_the_lock_until_its_process_ends(state: StateDirector
 
 def test_volume_is_there_with_its_labels_or_not_at_all(state: StateDirectory) -> None:
     identity = state.require_identity(cluster(), None)
-    state.create_volume("demo-1", VolumeLabels(0xC1, 0x101), identity)
+    state.create_volume("demo-1", VolumeLabels(0xC1, 0x101, Engine.ETCD), identity)
     (state.data("demo-1")).mkdir()
-    state.create_volume("demo-1", VolumeLabels(0xC1, 0x999), identity)
-    assert state.read_volumes(identity) == {"demo-1": Volume("demo-1", True, 0xC1, 0x101)}
+    state.create_volume("demo-1", VolumeLabels(0xC1, 0x999, Engine.KVORUM), identity)
+    assert state.read_volumes(identity) == {"demo-1": Volume("demo-1", True, 0xC1, 0x101, Engine.ETCD)}
     assert state.data("demo-1").exists(), "what is there is not made anew"
-    state.create_volume("demo-0", VolumeLabels(None, None), identity)
-    assert state.read_volumes(identity)["demo-0"] == Volume("demo-0")
-    state.label_volume("demo-0", VolumeLabels(0xC1, 0x100), identity)
-    assert state.read_volumes(identity)["demo-0"] == Volume("demo-0", True, 0xC1, 0x100)
+    state.create_volume("demo-0", VolumeLabels(None, None, None), identity)
+    assert state.read_volumes(identity)["demo-0"] == Volume("demo-0", engine=Engine.KVORUM), "the one it began with"
+    state.label_volume("demo-0", VolumeLabels(0xC1, 0x100, Engine.ETCD), identity)
+    assert state.read_volumes(identity)["demo-0"] == Volume("demo-0", True, 0xC1, 0x100, Engine.ETCD)
 
 
 def test_volume_that_nothing_says_is_ours_is_foreign(state: StateDirectory) -> None:
     identity = state.require_identity(cluster(), None)
     volumes = state.path / "volumes"
-    (volumes / "demo-0").mkdir(parents=True)
+    (volumes / "demo-0" / "data").mkdir(parents=True)
     (volumes / "demo-1").mkdir()
     (volumes / "demo-1" / "labels.json").write_text(json.dumps({"kvorum.dev/cluster-uid": "another"}))
     (volumes / "demo-2").mkdir()
     (volumes / "demo-2" / "labels.json").write_text("damaged")
+    (volumes / "demo-3").mkdir()
+    (volumes / "demo-3" / "labels.json").write_text(
+        json.dumps({"kvorum.dev/cluster-uid": identity.uid, "kvorum.dev/engine": "redis"})
+    )
     for other in ("demo-9", "demo-10", "other-1", ".discarded-demo-1-x", "demo-1.bak"):
         (volumes / other).mkdir()
     found = state.read_volumes(identity)
-    assert {name: volume.ours for name, volume in found.items()} == {"demo-0": False, "demo-1": False, "demo-2": False}
+    assert {name: volume.ours for name, volume in found.items()} == dict.fromkeys(
+        (f"demo-{k}" for k in range(4)), False
+    )
+
+
+def test_volume_that_was_emptied_is_none_and_can_be_made_anew(state: StateDirectory) -> None:
+    identity = state.require_identity(cluster(), None)
+    (state.path / "volumes" / "demo-0").mkdir(parents=True)
+    assert state.read_volumes(identity) == {}
+    state.create_volume("demo-0", VolumeLabels(0xC1, 0x100, Engine.ETCD), identity)
+    assert state.read_volumes(identity)["demo-0"].member_id == 0x100
+    state.delete_member("demo-0")
+    assert os.listdir(state.path / "volumes") == []
+
+
+def test_engine_can_be_another_than_the_cluster_began_with(state: StateDirectory) -> None:
+    made = state.require_identity(cluster(), 21_000)
+    assert state.require_identity(cluster(engine="etcd"), None) == made
 
 
 def test_deleted_volume_is_gone_and_so_is_what_a_killed_operator_left(state: StateDirectory) -> None:
     identity = state.require_identity(cluster(), None)
     for name in ("demo-0", "demo-1"):
-        state.create_volume(name, VolumeLabels(0xC1, 1), identity)
+        state.create_volume(name, VolumeLabels(0xC1, 1, Engine.KVORUM), identity)
         state.member(name).mkdir(parents=True)
     (state.path / "volumes" / "demo-1").rename(state.path / "volumes" / ".discarded-demo-1-x")
     state.delete_member("demo-0")

@@ -1,0 +1,34 @@
+"""Repair: a member whose data is gone is replaced in place, while a quorum holds (I6, I8).
+
+Only the removal is wished for here; discarding what is left, adding the member anew and promoting it is what the other
+rules do anyway. spec.replicas is never touched. Without a quorum nothing is replaced: whoever is removed or started
+empty then may have been the last to hold an acknowledged write.
+"""
+
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.api.v1alpha1 import Spec
+from kvorum_operator.cluster.observation import Observation
+from kvorum_operator.cluster.rules.removal import remove
+from kvorum_operator.cluster.step import Hold, Step
+
+
+def repair(spec: Spec, seen: Observation) -> Step | Hold | None:
+    if spec.replicas == 0 or not seen.lost:
+        return None
+    if seen.entries is None or not seen.has_quorum:
+        return beyond_repair(seen)
+    for name, why in seen.lost.items():
+        entry = seen.entry_named(name)
+        if entry is not None and not entry.is_learner and seen.ordinal(name) < spec.replicas:
+            because = f"the data of {name} is lost: {why}; it is replaced in place"
+            return remove(entry, name, because, spec, seen)
+    return None
+
+
+def beyond_repair(seen: Observation) -> Hold:
+    listed = ", ".join(f"{name} ({why})" for name, why in seen.lost.items())
+    return Hold(
+        Reason.MEMBER_DATA_LOST,
+        f"I8: without a quorum nobody is replaced; without data: {listed}",
+        f"other members to answer; else the cluster to be stopped and the data of {next(iter(seen.lost))} put back",
+    )
