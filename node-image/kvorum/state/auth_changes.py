@@ -27,6 +27,7 @@ from kvorum.etcdpb.auth_pb2 import (
 )
 from kvorum.etcdpb.rpc_pb2 import Permission
 from kvorum.state.auth import ROOT, Auth
+from kvorum.state.go_sort import go_insert
 from kvorum.state.refusal import (
     AUTH_FAILED,
     AUTH_NOT_ENABLED,
@@ -214,7 +215,7 @@ def role_list(auth: Auth, request: object) -> Applied:
 
 
 def role_grant_permission(auth: Auth, request: RoleGrantPermission) -> Applied:
-    """Permissions are in the order of their keys, one of an equal key behind the others.
+    """Permissions are in the order of their keys; of equal keys, in the one that etcd's sort leaves them in.
 
     Only the first of a key is compared with, as in etcd: granting again what stands behind it makes a second of it.
     """
@@ -231,7 +232,7 @@ def role_grant_permission(auth: Auth, request: RoleGrantPermission) -> Applied:
     if at < len(permissions) and (permissions[at].key, permissions[at].range_end) == (granted.key, granted.range_end):
         permissions[at].permType = granted.permType
     else:
-        insort(permissions, granted, key=_key_of)
+        go_insert(permissions, granted, key=_key_of)
     _put_permissions(auth, role.name, permissions)
     auth.changed()
     return b""
