@@ -24,10 +24,11 @@ from kvorum.peer.identity import (
     SERVER_VERSION,
     parse_hex_id,
 )
+from kvorum.peer.snapshot_receiver import BODY_BYTES_MAX, SnapshotBody, SnapshotRefused, Taking
 from kvorum.peer.streams import MESSAGE_BYTES_MAX, StreamBroken, StreamKind, check_entries
 from kvorum.peer.transport import Transport
 from kvorum.peer.wiring import log
-from kvorum.raft.message import MessageType
+from kvorum.raft.message import Message, MessageType
 from kvorum.server.peers import LeaseLife
 from kvorum.state import go_json, refusal
 from kvorum.state.membership import NOT_DECIDED, Member, hex_id
@@ -53,6 +54,10 @@ class MemberAsked(Protocol):
 
     def is_removed(self, member_id: int) -> bool:
         """Whether a member of this id was removed, ever."""
+        ...
+
+    def receive_snapshot(self, message: Message) -> Taking | str:
+        """A leader's snapshot whose database follows; a text if it is not wanted."""
         ...
 
     async def promote_member(self, member_id: int) -> Refusal | None:
@@ -103,16 +108,32 @@ class Handlers:
         self._cluster_header = (CLUSTER_ID, hex_id(self._identity.cluster_id))
 
     def body_bytes_max(self, request: Request) -> int:
+        if request.path == "/raft/snapshot":
+            return BODY_BYTES_MAX
         return MESSAGE_BYTES_MAX if request.path == "/raft" else SMALL_BODY_BYTES_MAX
 
-    def at_head(self, request: Request) -> Answer | StreamOpened | None:
-        """The answer that needs no body, if it can be given; so nothing is read from who may not ask."""
+    def at_head(self, request: Request) -> Answer | StreamOpened | SnapshotBody | None:
+        """The answer that needs no body, if it can be given, so nothing is read from who may not ask; or who takes the
+        body as it comes."""
         path = request.path
         if path.startswith(_STREAM):
             return self._open_stream(request)
-        if path in ("/raft", "/raft/snapshot"):
+        if path == "/raft":
             return self._objection_to_raft(request)
+        if path == "/raft/snapshot":
+            return self._objection_to_raft(request) or SnapshotBody(self._member)
         return None
+
+    async def took_snapshot(self, body: SnapshotBody) -> Answer:
+        """To POST /raft/snapshot with its whole body."""
+        try:
+            await body.finish()
+        except SnapshotRefused as why:
+            return self.refused_snapshot(why)
+        return Answer(204, headers=(self._cluster_header,))
+
+    def refused_snapshot(self, why: SnapshotRefused) -> Answer:
+        return refused(why.status, str(why), self._cluster_header)
 
     def answer(self, request: Request) -> Answer | Awaitable[Answer]:
         """To a request with its whole body."""
@@ -147,10 +168,6 @@ class Handlers:
             log.warning("%s from peer %s: %s", request.path, request.headers.get(SERVER_FROM.lower()), objection)
             return refused(412, objection, self._cluster_header)
         self._note_stranger(request.headers)
-        if request.path == "/raft/snapshot":
-            # A leader takes every status but 204 for a snapshot that failed, and tries again later.
-            log.error("peer %s sent a snapshot: this version takes none", request.headers.get(SERVER_FROM.lower()))
-            return refused(500, "snapshots are not taken yet", self._cluster_header, closes=True)
         return None
 
     def _take_message(self, request: Request) -> Answer:

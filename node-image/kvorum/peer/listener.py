@@ -13,7 +13,7 @@ from typing import Final
 
 from kvorum.peer.handlers import Answer, Handlers, StreamOpened
 from kvorum.peer.outbound import Outbound
-from kvorum.peer.streams import MESSAGE_BYTES_MAX
+from kvorum.peer.snapshot_receiver import BODY_BYTES_MAX, SnapshotBody, SnapshotRefused
 from kvorum.peer.transport import Transport
 from kvorum.peer.wiring import TIMINGS, log
 from kvorum.wire import http1
@@ -81,10 +81,11 @@ class _Connection(asyncio.Protocol):
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._socket: asyncio.Transport | None = None
-        self._reader = http1.RequestReader(body_bytes_max=MESSAGE_BYTES_MAX)
+        self._reader = http1.RequestReader(body_bytes_max=BODY_BYTES_MAX)
         self._events: deque[http1.Request | bytes | http1.End | http1.Refusal] = deque()
         self._request: http1.Request | None = None
         self._early: Answer | None = None  # decided at the head; the body is read over
+        self._snapshot: SnapshotBody | None = None  # takes the body of this request as it comes
         self._parts: list[bytes] = []
         self._body_bytes = 0
         self._answering: asyncio.Task[None] | None = None
@@ -160,6 +161,8 @@ class _Connection(asyncio.Protocol):
         self._events.clear()
         if self._timer is not None:
             self._timer.cancel()
+        if self._snapshot is not None:
+            self._snapshot.lost()
         if self._answering is not None:
             self._answering.cancel()
         if self._stream is not None:
@@ -190,6 +193,11 @@ class _Connection(asyncio.Protocol):
         decided = self._handlers.at_head(request)
         if isinstance(decided, StreamOpened):
             self._open_stream(decided)
+        elif isinstance(decided, SnapshotBody):
+            self._snapshot = decided
+            decided.on_room = self._choose_reading
+            if request.expects_continue:
+                self.write(http1.CONTINUE)
         elif decided is not None:
             self._early = decided
             if decided.closes or request.expects_continue:
@@ -199,6 +207,9 @@ class _Connection(asyncio.Protocol):
 
     def _take_body(self, part: bytes) -> None:
         assert self._request is not None
+        if self._snapshot is not None:
+            self._take_snapshot(self._snapshot, part)
+            return
         self._body_bytes += len(part)
         if self._early is not None:
             if self._body_bytes > DISCARDED_BYTES_MAX:
@@ -209,8 +220,23 @@ class _Connection(asyncio.Protocol):
         else:
             self._parts.append(part)
 
+    def _take_snapshot(self, body: SnapshotBody, part: bytes) -> None:
+        try:
+            body.feed(part)
+        except SnapshotRefused as why:
+            self._snapshot = None
+            self._write_answer(self._handlers.refused_snapshot(why), closes=True)
+            return
+        if body.is_full:
+            self._choose_reading()
+
     def _finish(self) -> None:
         assert self._request is not None
+        if self._snapshot is not None:
+            self._answering = self._loop.create_task(self._answer_later(self._handlers.took_snapshot(self._snapshot)))
+            self._snapshot = None
+            self._choose_reading()
+            return
         if self._early is not None:
             self._write_answer(self._early)
             return
@@ -240,7 +266,8 @@ class _Connection(asyncio.Protocol):
     def _choose_reading(self) -> None:
         """Reads only while what it reads can be answered: so all that is queued here stays within one read."""
         assert self._socket is not None
-        if self._answering is not None or (self._unread and not self._lingering):
+        is_full = self._snapshot is not None and self._snapshot.is_full
+        if self._answering is not None or is_full or (self._unread and not self._lingering):
             self._socket.pause_reading()
         elif not self._socket.is_closing():
             self._socket.resume_reading()
@@ -284,7 +311,7 @@ class _Connection(asyncio.Protocol):
 
     def _check_silence(self) -> None:
         left = self._last_read + self._listener.read_timeout_s - self._loop.time()
-        if self._answering is not None:
+        if self._answering is not None or (self._snapshot is not None and self._snapshot.is_full):
             left = self._listener.read_timeout_s  # it waits for us
         if left <= 0:
             self.abort()

@@ -7,17 +7,21 @@ stand on connections that it dialed (attach). Without one of those, messages go 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from kvorum.peer.dial import Connections
 from kvorum.peer.identity import RAFT_TO
 from kvorum.peer.inbound import Inbound, StreamRefused, open_stream
 from kvorum.peer.outbound import Carrier, Outbound
 from kvorum.peer.pipeline import ANSWER_TIMEOUT_S, Pipeline
+from kvorum.peer.snapshot_sender import post_snapshot
 from kvorum.peer.streams import AppendDecoder, AppendEncoder, Decoder, MessageDecoder, MessageEncoder, StreamKind
 from kvorum.peer.urls import Urls
 from kvorum.peer.wiring import Activity, Wiring, log, report_crash
 from kvorum.raft.message import Message, MessageType
+from kvorum.server.peers import PeerRefused
 from kvorum.state.membership import hex_id
+from kvorum.storage.entry_codec import encode_message
 
 
 class Peer:
@@ -69,6 +73,21 @@ class Peer:
             all_sent = rest.send(others) and all_sent
         if not all_sent:
             self._wiring.unreachable(self.member_id)
+
+    async def send_snapshot(self, message: Message, database: Path) -> None:
+        """Raises OSError, PeerRefused."""
+        url = self._urls.chosen
+        headers = self._wiring.identity.headers()
+        body = encode_message(message)
+        try:
+            answer = await post_snapshot(url, headers, body, database, dial_timeout_s=self._wiring.dial_timeout_s)
+        except OSError as error:
+            self._urls.failed(url)
+            self._activity.failed(f"POST /raft/snapshot at {url}: {error or type(error).__name__}")
+            raise
+        if answer.status != 204:
+            text = answer.body.decode("utf-8", "replace").strip()
+            raise PeerRefused(f"{url} answered {answer.status} {text}")
 
     def attach(self, kind: StreamKind, carrier: Carrier) -> Outbound:
         """Makes a connection that the other member dialed the stream to it, in place of an earlier one."""

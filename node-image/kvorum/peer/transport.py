@@ -7,6 +7,7 @@ Decides only where a message goes (etcd's rafthttp, its routing and its drops); 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from kvorum.peer.identity import Identity
@@ -15,7 +16,7 @@ from kvorum.peer.peer import Peer
 from kvorum.peer.pipeline import Pipeline
 from kvorum.peer.streams import StreamKind
 from kvorum.peer.urls import Urls
-from kvorum.peer.wiring import TIMINGS, Activity, Timings, Wiring, log
+from kvorum.peer.wiring import TIMINGS, Activity, Timings, Wiring
 from kvorum.raft.message import NONE, Message, MessageType
 from kvorum.state.membership import hex_id
 
@@ -51,7 +52,7 @@ class Transport:
     on_removed:         another member says that this one is no longer in the cluster; may be called more than once.
     on_ended:           this member's process has ended, while all members that we know to run are of our own kind. May
                         be called more than once.
-    on_snapshot:        a snapshot to this member has arrived (True) or failed.
+    on_snapshot:        raft wants a member to have a snapshot: one is to be made, and sent by send_snapshot.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Transport:
         on_unreachable: Callable[[int], None],
         on_removed: Callable[[], None],
         on_ended: Callable[[int], None],
-        on_snapshot: Callable[[int, bool], None],
+        on_snapshot: Callable[[Message], None],
         timings: Timings = TIMINGS,
     ) -> None:
         self.identity = identity
@@ -99,17 +100,27 @@ class Transport:
             peer = self._peers.get(to)
             if peer is not None:
                 if any(message.type is MessageType.SNAPSHOT for message in theirs):
-                    theirs = self._without_snapshots(to, theirs)
+                    theirs = self._without_snapshots(theirs)
                 peer.send(theirs)
             elif to != NONE and to in self._strangers:
                 # Only answers: raft does not lead members that the log does not name.
                 self._strangers[to].send([m for m in theirs if m.type is not MessageType.SNAPSHOT])
 
-    def _without_snapshots(self, to: int, messages: list[Message]) -> list[Message]:
-        """Snapshots are not sent yet: the log is kept whole, so raft never needs one for a member that follows it."""
-        log.error("a snapshot for peer %s was dropped: this version does not send them", hex_id(to))
-        self._loop.call_soon(self._on_snapshot, to, False)
-        return [message for message in messages if message.type is not MessageType.SNAPSHOT]
+    def _without_snapshots(self, messages: list[Message]) -> list[Message]:
+        rest = []
+        for message in messages:
+            if message.type is MessageType.SNAPSHOT:
+                self._on_snapshot(message)
+            else:
+                rest.append(message)
+        return rest
+
+    async def send_snapshot(self, message: Message, database: Path) -> None:
+        """Posts a MsgSnap with the database behind it. Raises OSError, PeerRefused."""
+        peer = self._peers.get(message.to)
+        if peer is None:
+            raise ConnectionError(f"{hex_id(message.to)} is no peer any more")
+        await peer.send_snapshot(message, database)
 
     # Members
 

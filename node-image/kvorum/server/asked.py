@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable
 
+from kvorum.raft.message import Message
 from kvorum.server import reconfiguration
 from kvorum.server.answer import Done
 from kvorum.server.peers import LeaseLife
 from kvorum.server.server import Server
+from kvorum.server.snapshots import Incoming, SnapshotRefused
 from kvorum.state.membership import Member
 from kvorum.state.refusal import LEASE_NOT_FOUND, NOT_LEADER, NOT_PRIMARY_LESSOR, Refusal
 
@@ -28,6 +30,12 @@ class AskedByPeers:
 
     def is_removed(self, member_id: int) -> bool:
         return member_id in self._server.machine.membership.removed
+
+    def receive_snapshot(self, message: Message) -> Incoming | str:
+        try:
+            return self._server.snapshots.receive(message)
+        except SnapshotRefused as why:
+            return str(why)
 
     async def promote_member(self, member_id: int) -> Refusal | None:
         def ask(done: Callable[[Refusal | None], None]) -> None:

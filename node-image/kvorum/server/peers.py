@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from kvorum.raft.message import Message
@@ -49,6 +50,10 @@ class Peers(Protocol):
         ...
 
     async def lease_life(self, urls: Sequence[str], lease_id: int, *, keys: bool) -> LeaseLife:
+    async def send_snapshot(self, message: Message, database: Path) -> None:
+        """Posts a MsgSnap with the file behind it to message.to. Raises OSError, PeerRefused."""
+        ...
+
         """What the leader knows of a lease. Raises PeerRefused."""
         ...
 

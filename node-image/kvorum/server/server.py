@@ -19,7 +19,8 @@ from typing import Any, Protocol
 
 from kvorum.etcdpb.rpc_pb2 import AlarmType, LeaseGrantRequest, PutRequest, TxnRequest
 from kvorum.raft.core import RawNode, Ready, Role
-from kvorum.raft.message import NONE, ConfChange, Entry, EntryType, Message
+from kvorum.raft.log import MemoryStorage
+from kvorum.raft.message import NONE, ConfChange, Entry, EntryType, Message, Snapshot
 from kvorum.server.answer import Answer, Done
 from kvorum.server.auto_compaction import AutoCompaction
 from kvorum.server.header import RequestIds, ResponseHeader
@@ -27,6 +28,7 @@ from kvorum.server.histogram import Histogram
 from kvorum.server.lessor import Lessor
 from kvorum.server.peers import Peers
 from kvorum.server.settings import Settings
+from kvorum.server.snapshots import Snapshots
 from kvorum.server.watch_hub import WatchHub
 from kvorum.state import refusal
 from kvorum.state.hash_kv import Hashing, KeySpaceHash
@@ -35,6 +37,7 @@ from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.storage.entry_codec import decode_conf_change, encode_conf_change
 from kvorum.storage.lmdb_store import LmdbStore
+from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
 
 log = logging.getLogger(__name__)
@@ -68,9 +71,11 @@ class Server:
         cluster_token: str,
         settings: Settings,
         raft: RawNode,
+        raft_log: MemoryStorage,
         wal: Wal,
         store: LmdbStore,
         machine: Machine,
+        files: SnapshotFiles,
         peers: Peers,
         loop: AbstractEventLoop,
         on_fatal: Callable[[BaseException], None],
@@ -91,6 +96,7 @@ class Server:
         self.ids = RequestIds(member_id, time.time_ns() // 1_000_000)
         self.watches = WatchHub(self)
         self.lessor = Lessor(self)
+        self.snapshots = Snapshots(self, raft_log, files)
         self.auto_compaction = AutoCompaction(self)
         self.on_role_change: list[Callable[[], None]] = []
         self.leader_changes = 0
@@ -116,6 +122,7 @@ class Server:
         self._unapplied_reads: list[tuple[int, list[Read]]] = []
         self._flush_scheduled = False
         self._syncing = False
+        self._sync_ended = asyncio.Event()  # of one in the other thread
         self._sync_average_s = 0.0
         self._disk = ThreadPoolExecutor(1, "wal")
         self._committer = ThreadPoolExecutor(1, "store")
@@ -261,6 +268,18 @@ class Server:
             log.error("a request failed", exc_info=error)
             answer.fail(13, "kvorum: internal error, see the member's log")
 
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what belongs to no request. Whatever goes wrong in it ends the process."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._work_done)
+
+    def _work_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._stopped = True
+            self._on_fatal(error)
+
     def stream_opened(self, stream: LeaderBound) -> None:
         """A stream whose client wants to hear of it when there is no leader."""
         self._leader_bound.add(stream)
@@ -346,13 +365,16 @@ class Server:
         raft = self.raft
         while not self._syncing and not self._stopped and raft.has_ready():
             ready = raft.ready()
-            assert ready.snapshot is None, "a snapshot arrived before snapshots exist"
             if ready.soft_state is not None:
                 self._role_changed()
             if ready.hard_state is not None:
                 self.header.set_term(raft.term)
             if ready.messages:
                 self.peers.send(ready.messages)
+            if ready.snapshot is not None:
+                self._syncing = True
+                self.run(self._install(ready))
+                return
             self._wal.write(ready.hard_state, ready.entries)
             if not ready.must_sync:
                 self._persisted(ready)
@@ -375,7 +397,7 @@ class Server:
         self._sync_average_s += (took - self._sync_average_s) / 16
 
     def _synced(self, ready: Ready, future: "Future[None]") -> None:
-        self._syncing = False
+        self._end_sync()
         error = future.exception()
         if error is not None:
             self._on_fatal(error)
@@ -392,6 +414,8 @@ class Server:
             if self._round is not None and state.context in self._round:
                 self._release(state.index)
         self.raft.advance()
+        if self.machine.applied_index > self.snapshots.due_index:
+            self.snapshots.begin()
 
     # -- applying ------------------------------------------------------------------------------------------------
 
@@ -648,28 +672,109 @@ class Server:
         if error is not None:
             self._on_fatal(error)
 
+    async def commit(self) -> None:
+        """Everything that is applied now is durable in the store once this returns."""
+        index = self.machine.applied_index
+        while True:
+            while not self._commit_ended.is_set():
+                await self._commit_ended.wait()
+            if self._committed_index >= index or self._stopped:
+                return
+            self._begin_commit()
+
     async def defragment(self) -> None:
         """Rewrites the store's file without its free pages. Requests go on; what they write is committed afterwards."""
-        await self._commit_ended.wait()
+        await self._take_store()
+        store = self.store
         self.machine.checkpoint()
         self._committed_index = self.machine.applied_index
-        self._commit_ended.clear()
         try:
-            await self.loop.run_in_executor(self._committer, self.store.begin_defragment())
+            await self.loop.run_in_executor(self._committer, store.begin_defragment())
         finally:
-            self.store.finish_defragment()
+            store.finish_defragment()
             self._commit_ended.set()
+
+    async def _take_store(self) -> None:
+        """Waits for the commit that runs; the next one waits until _commit_ended is set."""
+        while not self._commit_ended.is_set():
+            await self._commit_ended.wait()
+        self._commit_ended.clear()
+
+    # -- snapshots -----------------------------------------------------------------------------------------------
+
+    async def write_mark(self, snapshot: Snapshot) -> None:
+        """The log durably mentions a snapshot of this member's own once this returns."""
+        while self._syncing:
+            await self._sync_ended.wait()
+        self._syncing = True
+        self._wal.write_mark(snapshot)
+        await self.loop.run_in_executor(self._disk, self._sync)
+        self._end_sync()
+        self._pump()
+
+    def _end_sync(self) -> None:
+        self._syncing = False
+        self._sync_ended.set()
+        self._sync_ended = asyncio.Event()
+
+    async def purge_log(self, index: int, keep_count: int) -> None:
+        """Gives up segments that nobody needs who starts from a snapshot at index. Raises WalFailed."""
+        self._wal.release(index)
+        await self.loop.run_in_executor(self._disk, self._wal.purge, keep_count)
+
+    def snapshot_sent(self, to: int, arrived: bool) -> None:
+        self.raft.report_snapshot(to, arrived)
+        if not arrived:
+            self.raft.report_unreachable(to)
+        self._schedule_flush()
+
+    async def _install(self, ready: Ready) -> None:
+        """A leader's snapshot takes the place of everything. _syncing holds back all other work meanwhile."""
+        assert ready.snapshot is not None
+        await self._take_store()
+        arrived = await self.snapshots.save_arrived(ready.snapshot)
+        self._wal.write_received(ready.snapshot)
+        self._wal.write(ready.hard_state, ready.entries)
+        await self.loop.run_in_executor(self._disk, self._sync)
+        replaced = self.store
+        self._take_over(arrived.machine, arrived.store)
+        replaced.close()
+        await self.snapshots.swap_in(arrived)
+        self._commit_ended.set()
+        self._end_sync()
+        self._pump(ready)
+
+    def _take_over(self, machine: Machine, store: LmdbStore) -> None:
+        """From here on everybody reads the new state."""
+        before = self.machine
+        self.machine, self.store = machine, store
+        self._committed_index = machine.applied_index
+        self.lessor.demote()
+        for member in before.membership.members:
+            if machine.membership.find(member.id) is None:
+                self.peers.remove_peer(member.id)
+        for member in machine.membership.members:
+            if member.id != self.member_id:
+                self.peers.add_peer(member.id, member.peer_urls)
+        self.watches.restored(told_revision=before.revision)
+        self._release_applied()
+        if machine.compaction.pending and not self._compacting:
+            self._compacting = True
+            self.loop.call_soon(self._compact_slice)
 
     async def hash_kv(self, revision: int) -> KeySpaceHash | Refusal:
         """The hash of every row up to revision (0: now), made in slices between requests."""
         found = self.machine.hash_at(revision)
         if not isinstance(found, Hashing):
             return found
+        machine = self.machine
         try:
             done = False
             while not done:
                 done = found.step(HASH_ROWS_A_SLICE)
                 await asyncio.sleep(0)  # lets requests in between
+                if self.machine is not machine:
+                    return await self.hash_kv(revision)  # a snapshot came meanwhile: these rows are gone
             return found.result
         finally:
             found.close()
@@ -683,6 +788,7 @@ class Server:
             task.cancel()
         self._disk.shutdown(wait=True)
         self._committer.shutdown(wait=True)
+        self.snapshots.stop()
         self.machine.checkpoint()
         self.store.commit()
         self._fail_all(refusal.STOPPED)

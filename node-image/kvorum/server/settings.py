@@ -19,6 +19,11 @@ class Settings:
     progress_notify_ms: int = 600_000
     auto_compaction_period_ms: int = 0  # 0: not by time
     auto_compaction_revisions: int = 0  # 0: not by count
+    snapshot_count: int = 100_000  # entries between two snapshots
+    snapshot_catch_up_entries: int = 5_000  # kept in memory before a snapshot, for followers that are a little late
+    log_kept_after_snapshot_s: float = 30.0  # etcd's: for who has received one, to go on from it
+    snapshots_max: int = 5  # files to keep; 0: all
+    wals_max: int = 5  # segments to keep; 0: all
     warning_apply_s: float = 0.1  # a batch that takes longer to apply is worth a line in the log
     claimed_version: str = "3.5.30"
 

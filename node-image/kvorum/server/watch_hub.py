@@ -130,6 +130,19 @@ class WatchHub:
         else:
             self._fall_behind(watcher)
 
+    def restored(self, told_revision: int) -> None:
+        """The state was replaced by a later one. Who was told of everything is now behind, and catches up from the
+        history that there is; whom it does not reach any more is told so (etcd does the same)."""
+        synced = [watcher for group in self._groups.values() for watcher in group.watchers]
+        self._groups.clear()
+        self._exact.clear()
+        self._ranges.clear()
+        for watcher in synced:
+            watcher.next_revision = told_revision + 1
+            self._fall_behind(watcher)
+        self._wake_future()
+        self._note_interest()
+
     def remove(self, watcher: Watcher) -> None:
         self._behind.pop(watcher, None)
         self._future.pop(watcher, None)

@@ -342,6 +342,10 @@ class _Defragmentation:
         self.is_done = True
 
 
+    def moved_to(self, path: Path) -> None:
+        """The directory was renamed while the store was open, which its files do not mind."""
+        self._path = path
+
 def _key_of(row: tuple[bytes, bytes | None]) -> bytes:
     return row[0]
 

@@ -61,6 +61,28 @@ async def until(predicate: Callable[[], object], what: str, deadline_s: float = 
     await wait_until_async(holds, deadline_s, what)
 
 
+class Taken:
+    """A snapshot as it comes in (snapshot_receiver.Taking). is_full, refused: as the test wishes."""
+
+    def __init__(self, message: Message, *, is_full: bool, refused: str | None) -> None:
+        self.message = message
+        self.is_full = is_full
+        self.refused = refused
+        self.database = bytearray()
+        self.finished = self.abandoned = False
+        self.on_drained: Callable[[], None] = lambda: None
+
+    def write(self, data: bytes) -> None:
+        self.database += data
+
+    async def finish(self) -> str | None:
+        self.finished = True
+        return self.refused
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+
 @dataclass
 class Answers:
     """What a member answers to questions (handlers.MemberAsked), from plain values."""
@@ -75,6 +97,10 @@ class Answers:
     hashes: dict[int, int] = field(default_factory=dict)  # by revision
     compacted: int = -1
     asked: int = 0
+    snapshots: list[Taken] = field(default_factory=list)
+    wants_no_snapshot: str | None = None
+    begins_full: bool = False
+    refuses_snapshot: str | None = None
 
     def cluster_version(self) -> str | None:
         return self.version
@@ -84,6 +110,13 @@ class Answers:
 
     def is_removed(self, member_id: int) -> bool:
         return member_id in self.removed
+
+    def receive_snapshot(self, message: Message) -> Taken | str:
+        if self.wants_no_snapshot is not None:
+            return self.wants_no_snapshot
+        taken = Taken(message, is_full=self.begins_full, refused=self.refuses_snapshot)
+        self.snapshots.append(taken)
+        return taken
 
     async def promote_member(self, member_id: int) -> Refusal | None:
         self.asked += 1
@@ -151,7 +184,7 @@ class Here:
         self.unreachable: list[int] = []
         self.removals = 0
         self.ended: list[int] = []
-        self.snapshots: list[tuple[int, bool]] = []
+        self.wanted: list[Message] = []  # snapshots that raft wants sent
         self.port = 0
         self.take: Callable[[list[Message]], None] | None = None  # what a raft would do with them
         identity = Identity(member_id, cluster_id, (url,), version)
@@ -162,7 +195,7 @@ class Here:
             on_unreachable=self.unreachable.append,
             on_removed=self._was_removed,
             on_ended=self.ended.append,
-            on_snapshot=lambda member_id, ok: self.snapshots.append((member_id, ok)),
+            on_snapshot=self.wanted.append,
             timings=timings,
         )
         self._read_timeout_s = timings.read_timeout_s

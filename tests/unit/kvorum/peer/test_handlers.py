@@ -256,11 +256,23 @@ TABLE = {
         b"",
         ID,
     ),
-    "snapshot": (
+    "snapshot that is another message": (
         raw("POST /raft/snapshot", member_headers(), bytes(100)),
-        500,
-        b"snapshots are not taken yet\n",
+        400,
+        b"wrong raft message type\n",
         {"connection": "close"} | TEXT | ID,
+    ),
+    "snapshot cut off within its message": (
+        raw("POST /raft/snapshot", member_headers(), b"\0\0\0\0\0\0\0\x64\x08\x07"),
+        400,
+        b"failed to decode raft message (unexpected EOF)\n",
+        TEXT | ID,
+    ),
+    "snapshot with nothing in it": (
+        raw("POST /raft/snapshot", member_headers(), b""),
+        400,
+        b"failed to decode raft message (EOF)\n",
+        TEXT | ID,
     ),
     "snapshot by GET": (raw("GET /raft/snapshot"), 405, b"Method Not Allowed\n", {"allow": "POST", **TEXT}),
     "snapshot for another cluster": (
@@ -546,7 +558,7 @@ async def test_a_leader_that_streams_a_snapshot_reads_its_refusal() -> None:
     for _ in range(20):
         writer.write(b"10000\r\n" + bytes(65536) + b"\r\n")
         await writer.drain()
-    assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 500 Internal Server Error\r\n"
+    assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 400 Bad Request\r\n"
     await reader.read()
     writer.close()
     await member.close()

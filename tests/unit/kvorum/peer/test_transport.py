@@ -132,11 +132,12 @@ async def test_messages_for_another_member_and_raft_s_own_do_not_reach_raft() ->
 
 
 @in_loop
-async def test_a_snapshot_is_reported_as_failed() -> None:
+async def test_a_snapshot_goes_to_who_makes_it_and_not_into_a_stream() -> None:
     a, b = await two()
-    a.transport.send([Message(MessageType.SNAPSHOT, B, A, TERM, snapshot=Snapshot(5, 5)), heartbeat(1)])
-    await until(lambda: a.snapshots and b.received, "the report, and the heartbeat beside it")
-    assert a.snapshots == [(B, False)]
+    snapshot = Message(MessageType.SNAPSHOT, B, A, TERM, snapshot=Snapshot(5, 5))
+    a.transport.send([snapshot, heartbeat(1)])
+    await until(lambda: b.received, "the heartbeat beside it")
+    assert a.wanted == [snapshot]
     assert b.received == [heartbeat(1)]
     await close(a, b)
 

@@ -1,0 +1,391 @@
+"""Snapshots of a member: its own, so that the log stays short; to followers that need one; and from its leader.
+
+The tables are the snapshot: they are committed with the applied index, so nothing is copied to take one. What leaves
+for a follower or a client is written from them by another process, in one read transaction; what comes in is turned
+into tables by another process, loaded in a thread, and takes the place of the old ones in one turn of the loop once
+the log durably says so. The loop itself never waits for any of it.
+
+Order, as etcd's, so that every crash is finished at the next start: tables, .snap file, mark in the log, then what is
+no longer needed is forgotten. For a received one: tables beside the old ones, .snap file, mark and commit index, then
+the swap by rename.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kvorum.raft.log import MemoryStorage
+from kvorum.raft.message import Message, Snapshot
+from kvorum.server.peers import PeerRefused
+from kvorum.server.snapshot_db import ConversionFailed, export_snapshot, import_snapshot
+from kvorum.state.machine import Machine
+from kvorum.state.membership import hex_id
+from kvorum.state.v2_tree import BadV2Tree, decode_v2_tree, encode_v2_tree
+from kvorum.storage.fault import StorageFault
+from kvorum.storage.lmdb_store import LmdbStore, map_bytes
+from kvorum.storage.replay import Replay
+from kvorum.storage.snapshot_files import SnapshotFiles
+
+if TYPE_CHECKING:
+    from kvorum.server.server import Server
+
+log = logging.getLogger(__name__)
+
+SENDS_MAX = 2  # snapshots that leave at once, each to another member; and as many for clients
+NEVER = sys.maxsize  # an index
+COMPACT_ENTRIES_A_SLICE = 5000  # below 2 ms of the loop: they are freed one by one
+PENDING_BYTES_MAX = 4 << 20  # received, and not yet written
+
+T = TypeVar("T")
+
+
+class SnapshotRefused(Exception):
+    """A snapshot that was received cannot be used. str(): for the sender and the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A received snapshot, loaded and ready to take over, if raft takes it."""
+
+    snapshot: Snapshot
+    store: LmdbStore
+    machine: Machine
+
+
+def raft_log_from(replay: Replay, machine: Machine, catch_up_entries: int) -> MemoryStorage:
+    """The log that raft starts from: what the disk has, but no more before the applied index than followers may need.
+
+    The entry before the first one may be known by nothing but its being applied: then the first one takes its place.
+    """
+    entries, base = replay.entries, replay.snapshot
+    if entries and entries[0].index != base.index + 1:
+        base = Snapshot()
+        if entries[0].index > 1:
+            base, entries = Snapshot(entries[0].index, entries[0].term), entries[1:]
+    raft_log = MemoryStorage(hard_state=replay.hard_state, snapshot=base, entries=entries)
+    if machine.applied_index > base.index:
+        raft_log.create_snapshot(machine.applied_index, machine.conf_state, b"")
+        raft_log.compact(max(base.index, machine.applied_index - catch_up_entries))
+    return raft_log
+
+
+class Snapshots:
+    """Of one member. due_index: when more than this is applied, begin() is due."""
+
+    def __init__(self, server: "Server", raft_log: MemoryStorage, files: SnapshotFiles) -> None:
+        self._server = server
+        self._raft_log = raft_log
+        self._files = files
+        self._count = server.settings.snapshot_count
+        self._threads = ThreadPoolExecutor(4, "snapshot")
+        self._sending: set[int] = set()
+        self._keeping = 0  # snapshots that leave or left just now: the log is not compacted
+        self._compacting = False
+        self._for_clients = asyncio.Semaphore(SENDS_MAX)
+        self._arrived: Arrived | None = None
+        self._receiving = False
+        self.due_index = files.marked_index + self._count
+        self.taken_count = self.sent_count = self.received_count = 0
+
+    async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await self._server.loop.run_in_executor(self._threads, work, *args)
+
+    def stop(self) -> None:
+        """Waits for what its threads have begun."""
+        self._threads.shutdown(wait=True)
+        if self._arrived is not None:
+            self._arrived.store.close()
+
+    # -- its own -----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Takes a snapshot of what is applied now."""
+        self.due_index = NEVER  # before this one is done
+        self._server.run(self._take_and_purge())
+
+    async def _take_and_purge(self) -> None:
+        next_index = self._server.machine.applied_index + self._count
+        if await self._take():
+            self._compact()
+            await self._purge()
+        self.due_index = max(next_index, self._files.marked_index + self._count)
+
+    async def _take(self) -> bool:
+        """False if none was taken: for now, or because the leader's is newer."""
+        server = self._server
+        machine = server.machine
+        tree = encode_v2_tree(machine.membership)
+        snapshot = Snapshot(machine.applied_index, machine.applied_term, machine.conf_state, tree)
+        await server.commit()
+        try:
+            await self.in_thread(self._files.save, snapshot)
+        except StorageFault as error:
+            log.error("no snapshot was taken; the log grows until the next one: %s", error)
+            return False
+        await server.write_mark(snapshot)
+        if snapshot.index <= self._files.marked_index:
+            return False
+        self._files.marked_index = snapshot.index
+        self._raft_log.create_snapshot(snapshot.index, snapshot.conf_state, b"")
+        self.taken_count += 1
+        log.info("saved snapshot", extra={"snapshot-index": snapshot.index})
+        return True
+
+    def _compact(self) -> None:
+        if not self._compacting and not self._keeping:
+            self._compacting = True
+            self._server.loop.call_soon(self._compact_slice)
+
+    def _compact_slice(self) -> None:
+        raft_log = self._raft_log
+        wanted = self._files.marked_index - self._server.settings.snapshot_catch_up_entries
+        index = min(wanted, raft_log.first_index - 1 + COMPACT_ENTRIES_A_SLICE)
+        if self._keeping or self._server.stopped or index < raft_log.first_index:
+            self._compacting = False
+            return
+        raft_log.compact(index)
+        self._server.loop.call_soon(self._compact_slice)
+
+    async def _purge(self) -> None:
+        settings = self._server.settings
+        try:
+            oldest_index = await self.in_thread(self._files.purge, settings.snapshots_max)
+            await self._server.purge_log(oldest_index, settings.wals_max)
+        except StorageFault as error:
+            log.error("old snapshots and segments of the log stay: %s", error)
+
+    # -- to followers ------------------------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Raft wants a follower to have a snapshot: makes one and sends it. Called within a turn of raft's work."""
+        if message.to in self._sending or len(self._sending) >= SENDS_MAX or self._server.stopped:
+            self._server.loop.call_soon(self._server.snapshot_sent, message.to, False)  # it asks again
+            return
+        self._sending.add(message.to)
+        self._keeping += 1
+        self._server.run(self._send(message))
+
+    async def _send(self, message: Message) -> None:
+        server, name = self._server, hex_id(message.to)
+        arrived = False
+        path = self._files.new_passing("sent")
+        try:
+            snapshot = await self._export(path)
+            log.info("sending a snapshot", extra={"to": name, "snapshot-index": snapshot.index})
+            await server.peers.send_snapshot(replace(message, snapshot=snapshot), path)
+            arrived = True
+            self.sent_count += 1
+            log.info("sent a snapshot", extra={"to": name, "snapshot-index": snapshot.index})
+        except (OSError, ConversionFailed, PeerRefused) as error:
+            log.warning("a snapshot did not arrive", extra={"to": name, "why": str(error) or type(error).__name__})
+        finally:
+            self._files.remove(path)
+            self._sending.discard(message.to)
+            if arrived:
+                server.loop.call_later(server.settings.log_kept_after_snapshot_s, self._release)
+            else:
+                self._release()
+        server.snapshot_sent(message.to, arrived)
+
+    def _release(self) -> None:
+        self._keeping -= 1
+        self._compact()
+
+    async def _export(self, path: Path) -> Snapshot:
+        """Everything applied by now, written by another process. Raises ConversionFailed."""
+        await self._server.commit()
+        return (await export_snapshot(self._files.store_path, path)).snapshot
+
+    # -- to clients --------------------------------------------------------------------------------------------------
+
+    async def export_for_client(self) -> Path:
+        """The database as of now, for the caller to read and remove. Waits while others are made. Raises
+        ConversionFailed."""
+        path = self._files.new_passing("sent")
+        async with self._for_clients:
+            try:
+                await self._export(path)
+            except BaseException:
+                self._files.remove(path)
+                raise
+        return path
+
+    def remove(self, path: Path) -> None:
+        self._files.remove(path)
+
+    # -- from the leader ---------------------------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> "Incoming":
+        """A leader's snapshot whose database is on its way. Raises SnapshotRefused."""
+        server = self._server
+        assert message.snapshot is not None
+        if message.to != server.member_id or message.sender in server.machine.membership.removed:
+            raise SnapshotRefused("not a member that may send it here")
+        is_stale = message.snapshot.index <= server.raft.log.committed
+        if not is_stale:
+            if self._receiving:
+                raise SnapshotRefused("another snapshot is being received")
+            try:
+                decode_v2_tree(message.snapshot.data)
+            except BadV2Tree as error:
+                raise SnapshotRefused(f"its members cannot be read: {error}") from error
+            self._receiving = True
+        return Incoming(self, message, is_stale=is_stale)
+
+    async def write(self, path: Path, data: bytes) -> None:
+        await self.in_thread(_append, path, data)
+
+    def new_incoming_path(self) -> Path:
+        return self._files.new_passing("got")
+
+    def received(self, path: Path) -> None:
+        """Of the database that came nothing is needed any more."""
+        self._files.remove(path)
+        self._receiving = False
+
+    async def take_in(self, message: Message, path: Path) -> None:
+        """A whole database is here: makes tables of it, and lets raft decide. Raises SnapshotRefused."""
+        snapshot = message.snapshot
+        assert snapshot is not None
+        if self._arrived is not None:
+            raise SnapshotRefused("another snapshot is being applied")
+        tables = self._files.incoming(snapshot.index)
+        self._files.remove(tables)
+        try:
+            await import_snapshot(path, tables, snapshot)
+            arrived = await self.in_thread(self._load, tables, snapshot)
+        except (ConversionFailed, StorageFault) as error:
+            self._files.remove(tables)
+            raise SnapshotRefused(str(error)) from error
+        self._arrived = arrived
+        self._server.step([message])
+        if self._arrived is arrived and self._server.raft.log.snapshot is not snapshot:
+            self._arrived = None  # raft knows all of it already
+            arrived.store.close()
+            await self.in_thread(self._files.remove, tables)
+
+    def step_stale(self, message: Message) -> None:
+        """It says nothing new; raft answers how far this member is."""
+        self._server.step([message])
+
+    def _load(self, tables: Path, snapshot: Snapshot) -> Arrived:
+        """In a thread. Raises SnapshotRefused, StorageFault."""
+        settings = self._server.settings
+        store = LmdbStore.open(tables, map_size_bytes=map_bytes(max(0, settings.quota_bytes)))
+        try:
+            machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=settings.quota_bytes)
+            machine.load()
+            if machine.applied_index != snapshot.index:
+                raise SnapshotRefused(
+                    f"its database is of index {machine.applied_index}, the snapshot of {snapshot.index}"
+                )
+        except BaseException:
+            store.close()
+            raise
+        return Arrived(snapshot, store, machine)
+
+    async def save_arrived(self, snapshot: Snapshot) -> Arrived:
+        """Raft has taken a snapshot: its file is durable once this returns, and the log may mention it."""
+        arrived = self._arrived
+        assert arrived is not None, "raft took a snapshot that never arrived"
+        assert arrived.snapshot is snapshot, (arrived.snapshot.index, snapshot.index)
+        await self.in_thread(self._files.save, snapshot)
+        return arrived
+
+    async def swap_in(self, arrived: Arrived) -> None:
+        """The log mentions it, and the member has taken it over: its tables go to their place."""
+        self._arrived = None
+        index = arrived.snapshot.index
+        self._files.marked_index = index
+        if self.due_index != NEVER:
+            self.due_index = index + self._count
+        await self.in_thread(self._files.swap_in, index)
+        arrived.store.moved_to(self._files.store_path)
+        self.received_count += 1
+        log.info("applied snapshot", extra={"snapshot-index": index, "snapshot-term": arrived.snapshot.term})
+
+
+class Incoming:
+    """A database on its way in, written to a file as it comes.
+
+    on_drained: there is room for more. One that only repeats what is known (is_stale) is read over.
+    """
+
+    def __init__(self, snapshots: Snapshots, message: Message, *, is_stale: bool) -> None:
+        self._snapshots = snapshots
+        self._message = message
+        self._is_stale = is_stale
+        self._path = snapshots.new_incoming_path()
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._error: OSError | None = None
+        self._ended = False
+        self.on_drained: Callable[[], None] = lambda: None
+
+    @property
+    def is_full(self) -> bool:
+        return self._pending_bytes > PENDING_BYTES_MAX
+
+    def write(self, data: bytes) -> None:
+        if self._is_stale or self._error is not None or self._ended:
+            return
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._pending:
+                data = b"".join(self._pending)
+                self._pending.clear()
+                await self._snapshots.write(self._path, data)
+                self._pending_bytes -= len(data)
+                self.on_drained()
+        except OSError as error:
+            self._error = error
+            self._pending.clear()
+            self._pending_bytes = 0
+            self.on_drained()
+        finally:
+            self._writing = None
+
+    async def finish(self) -> str | None:
+        """All of it is here: raft is told. None: it was; else why the snapshot cannot be used."""
+        if self._is_stale:
+            self._snapshots.step_stale(self._message)
+            return None
+        try:
+            if self._writing is not None:
+                await self._writing
+            if self._error is not None:
+                raise SnapshotRefused(f"cannot write it: {self._error.strerror or self._error}")
+            await self._snapshots.take_in(self._message, self._path)
+        except SnapshotRefused as why:
+            log.error("a snapshot was refused", extra={"from": hex_id(self._message.sender), "why": str(why)})
+            return str(why)
+        finally:
+            self._end()
+        return None
+
+    def abandon(self) -> None:
+        """The sender is gone before the end."""
+        if self._writing is not None:
+            self._writing.cancel()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ended and not self._is_stale:
+            self._snapshots.received(self._path)
+        self._ended = True
+
+
+def _append(path: Path, data: bytes) -> None:
+    with open(path, "ab") as file:
+        file.write(data)

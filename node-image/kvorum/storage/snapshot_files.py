@@ -1,0 +1,102 @@
+"""What snapshots leave in a member's directory, and how the tables of a received one take the place of the old ones.
+
+    member/snap/TERM-INDEX.snap        see snap_file
+    member/snap/sent-….db, got-….db    on their way to or from another member, or to a client; gone after that
+    member/store.incoming-INDEX/       a received snapshot's tables, whole before the log mentions its index
+    member/store.replaced/             the tables before it, until they are removed
+
+Once the log durably mentions a snapshot that the tables have not reached, the incoming ones are the member's state: a
+crash at any point before or after the two renames is finished at the next start. Knows no raft and no peer.
+"""
+
+import itertools
+import os
+import re
+import sys
+from pathlib import Path
+
+from kvorum.raft.message import Snapshot
+from kvorum.state.store import META
+from kvorum.storage.disk import Disk
+from kvorum.storage.lmdb_store import LmdbStore
+from kvorum.storage.snap_file import purge_snaps, write_snap
+
+_INCOMING, _REPLACED = "store.incoming-", "store.replaced"
+_PASSING = re.compile(r"(sent|got)-.*\.db")
+_CONSISTENT_INDEX = b"consistent_index"  # of the table meta: up to where the tables hold what the log says
+
+
+class SnapshotFiles:
+    """marked_index: of the newest snapshot that the log mentions, as far as finish() was told; 0 for none."""
+
+    def __init__(self, store_path: Path, disk: Disk | None = None) -> None:
+        self.store_path = store_path
+        self.directory = store_path.parent / "snap"
+        self.marked_index = 0
+        self._disk = disk or Disk()
+        self._numbers = itertools.count(1)
+
+    # -- names
+
+    def new_passing(self, kind: str) -> Path:
+        """kind: sent or got. A name of this process alone: what an orphan of a killed one still writes is not ours."""
+        return self.directory / f"{kind}-{os.getpid()}-{next(self._numbers)}.db"
+
+    def incoming(self, index: int) -> Path:
+        return self.store_path.with_name(f"{_INCOMING}{index:016x}")
+
+    def remove(self, path: Path) -> None:
+        self._disk.remove(path)
+
+    # -- small files
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Durable once this returns. Raises SnapFailed."""
+        write_snap(self.directory, snapshot, disk=self._disk)
+
+    def purge(self, keep_count: int) -> int:
+        """Keeps so many of the newest (0: all); the index of the oldest that stays. Raises SnapFailed."""
+        kept = purge_snaps(self.directory, keep_count or sys.maxsize, disk=self._disk)
+        return min((snapshot.index for snapshot in kept), default=0)
+
+    # -- tables
+
+    def swap_in(self, index: int) -> None:
+        """Puts the incoming tables in the place of the present ones; only once the log mentions index.
+
+        Raises OSError.
+        """
+        replaced = self.store_path.with_name(_REPLACED)
+        self._disk.remove(replaced)
+        if self._disk.exists(self.store_path):
+            self._disk.rename(self.store_path, replaced)
+        self._disk.rename(self.incoming(index), self.store_path)
+        self._disk.sync_directory(self.store_path.parent)
+        self._disk.remove(replaced)
+
+    def finish(self, index: int) -> None:
+        """At the start: what a crash interrupted is finished, and what it left is removed.
+
+        index: of the newest snapshot that the log mentions. Raises StoreFailed, OSError.
+        """
+        self.marked_index = index
+        if index and self._disk.exists(self.incoming(index)) and self._reached() < index:
+            self.swap_in(index)
+        member = self.store_path.parent
+        for name in self._disk.names(member):
+            if name.startswith(_INCOMING) or name == _REPLACED:
+                self._disk.remove(member / name)
+        if self._disk.exists(self.directory):
+            for name in self._disk.names(self.directory):
+                if _PASSING.fullmatch(name):
+                    self._disk.remove(self.directory / name)
+
+    def _reached(self) -> int:
+        """Up to where the present tables hold what the log says; -1 if there are none: the first rename was made."""
+        if not self._disk.exists(self.store_path):
+            return -1
+        store = LmdbStore.open(self.store_path)
+        try:
+            return int.from_bytes(store.get(META, _CONSISTENT_INDEX) or b"", "big")
+        finally:
+            store.close()
