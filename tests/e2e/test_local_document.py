@@ -28,10 +28,7 @@ def test_broken_edit_is_one_message_with_the_path_of_the_field_and_touches_nothi
             (good + "  replicas: 3\n", "replicas is there twice"),
             (good.replace("spec:", "spec: ["), "line "),
             (good.replace("name: c", "name: d"), "metadata.name: is 'd'"),
-            (
-                good.replace(f"engine: {engine}", "engine: " + ("etcd" if engine == "kvorum" else "kvorum")),
-                "spec.engine",
-            ),
+            (good.replace(f"engine: {engine}", "engine: redis"), "spec.engine: must be 'kvorum' or 'etcd'"),
         )
         for count, (text, message) in enumerate(broken, 1):
             assert text != good

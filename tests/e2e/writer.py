@@ -6,6 +6,7 @@ either way. Revisions of acknowledged writes must rise: a cluster that forgot wo
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 from kvorum.client import Client, ClientError, prefix_end
@@ -26,6 +27,7 @@ class Writer:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self.acknowledged: dict[bytes, bytes] = {}
         self.failures_count = 0
+        self.largest_gap_s = 0.0  # between two acknowledged writes
         self.problem = ""
 
     def __enter__(self) -> "Writer":
@@ -40,7 +42,7 @@ class Writer:
         self._thread.join()
 
     async def _run(self) -> None:
-        last_revision, number = 0, 0
+        last_revision, number, last_s = 0, 0, 0.0
         async with Client(self._endpoints, timeout_s=2.0) as client:
             while not self._stop.is_set() and not self.problem:
                 number += 1
@@ -49,7 +51,9 @@ class Writer:
                     revision = (await client.put(key, value)).header.revision
                     if revision <= last_revision:
                         self.problem = f"{key!r} got revision {revision} after {last_revision}"
-                    last_revision = revision
+                    now_s = time.monotonic()
+                    self.largest_gap_s = max(self.largest_gap_s, now_s - (last_s or now_s))
+                    last_revision, last_s = revision, now_s
                     self.acknowledged[key] = value
                     if number % READ_BACK_EVERY == 0:
                         await self._read_back(client, key, value)

@@ -6,7 +6,7 @@ Without a member list exactly those wake up that the volumes name, before the fi
 
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Spec
-from kvorum_operator.cluster import guard
+from kvorum_operator.cluster import guard, quorum
 from kvorum_operator.cluster.observation import Observation
 from kvorum_operator.cluster.step import Hold, StartNodes, Step
 
@@ -79,6 +79,8 @@ def silence(expected: list[str], seen: Observation) -> Hold | None:
     silent = [name for name in expected if not answers(name, seen) and name not in seen.lost]
     if not silent:
         return None
+    if is_in_vain(seen):
+        return None  # repair says what is missing
     listed = ", ".join(silent)
     if seen.cluster_id is None:
         return Hold(Reason.BOOTSTRAPPING, "the first members have started", f"{listed} to answer")
@@ -86,10 +88,16 @@ def silence(expected: list[str], seen: Observation) -> Hold | None:
     if seen.now_s - started_s < WAKING_S_MAX:
         return Hold(Reason.WAKING, f"no answer yet from {listed}, just started", f"{listed} to answer")
     if seen.entries is None and seen.lost:
-        return None  # repair says what is missing
+        return None  # as above
     if seen.entries is None:
         return Hold(Reason.QUORUM_LOST, f"no quorum answers; silent: {listed}", f"{listed} to answer")
     return Hold(Reason.MEMBER_UNREACHABLE, f"no answer from {listed}, running", f"{listed} to answer")
+
+
+def is_in_vain(seen: Observation) -> bool:
+    """Whether so many have lost their data that the others, all awake, would be no quorum."""
+    known = seen.names_before | seen.volumes.keys()
+    return seen.entries is None and bool(seen.lost) and len(known - seen.lost.keys()) < quorum.size(len(known))
 
 
 def nothing_to_wake(seen: Observation) -> Hold | None:

@@ -71,7 +71,9 @@ class LocalPlatform:
 
     def _is_without_data(self, name: str) -> bool:
         """What a member complained of last may be of an earlier start: here it can be seen whether it still holds."""
-        return not (self._state.data(name) / "member").exists()
+        return not any(
+            (self._state.data(name) / "member" / "wal").glob("*.wal")
+        )  # the log is what both engines ask for
 
     def _program_missing(self, engine: Engine) -> str:
         found = self._programs.find(engine) if self._programs is not None else None

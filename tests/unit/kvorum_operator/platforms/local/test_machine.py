@@ -97,7 +97,9 @@ def test_refusal_of_a_sealed_file_is_evidence_while_there_is_no_data(stage: Stag
     stage.program(Engine.KVORUM, f"echo '{REFUSAL}'; exit 1".replace("couldn't", "couldn'\\''t"))
     stage.start("kv-0", Engine.KVORUM)
     assert stage.wait_ended("kv-0").found_no_data
-    (stage.state.data("kv-0") / "member").mkdir()
+    (stage.state.data("kv-0") / "member" / "wal").mkdir(parents=True)
+    assert stage.look().nodes["kv-0"].found_no_data, "directories are no data, and both engines make some"
+    (stage.state.data("kv-0") / "member" / "wal" / "0000000000000000-0000000000000000.wal").touch()
     assert not stage.look().nodes["kv-0"].found_no_data, "it was put back, or the line is of an earlier start"
     shutil.rmtree(stage.state.data("kv-0"))
     assert stage.look().nodes["kv-0"].found_no_data
