@@ -12,7 +12,7 @@ from kvorum.config import Config, check_bootstrap
 from kvorum.peer.discovery import ClusterSeen, Discovery
 from kvorum.raft.message import NONE, Entry, HardState
 from kvorum.server import joining
-from kvorum.server.joining import JoinRefused
+from kvorum.server.joining import DataLost, JoinRefused
 from kvorum.state import membership
 from kvorum.state.membership import Member
 
@@ -34,11 +34,24 @@ class Birth:
 
 
 async def find(config: Config, discovery: Discovery) -> Birth:
-    """Raises JoinRefused, or ConfigError for an initial cluster that cannot be."""
+    """Raises JoinRefused, DataLost, or ConfigError for an initial cluster that cannot be."""
+    _require_place(config)
     cluster = check_bootstrap(config, _resolve)
     if config.initial_cluster_state == "existing":
         return await _join(config, cluster, discovery)
     return await _found(config, cluster, discovery)
+
+
+def _require_place(config: Config) -> None:
+    """A file without the own name (I7) is for a member with data: without, it lost them. Raises DataLost."""
+    if config.initial_cluster_state == "existing" and config.name not in config.initial_cluster():
+        raise DataLost(
+            f'couldn\'t find local name "{config.name}" in the initial cluster configuration, '
+            f"and {config.data_dir} is empty\n"
+            "  So this node was a member already, or --name is wrong.\n"
+            "  Without its data it must not come back as itself: it may have forgotten votes and entries.\n"
+            "  Bring its data back, or remove the member (etcdctl member remove) and add it again as a new one."
+        )
 
 
 async def _found(config: Config, cluster: Mapping[str, tuple[str, ...]], discovery: Discovery) -> Birth:
@@ -48,7 +61,7 @@ async def _found(config: Config, cluster: Mapping[str, tuple[str, ...]], discove
     for seen in await asyncio.gather(*(_ask(discovery, url) for url in others)):
         for member in seen.members if seen is not None else ():
             if member.id == own.id and member.client_urls:
-                raise JoinRefused(
+                raise DataLost(
                     f"member {own.id:x} has already been bootstrapped, but {config.data_dir} is empty\n"
                     "  It may have voted and forgotten it. Bring its data back, "
                     "or remove the member from the cluster and add it again as a new one."

@@ -42,6 +42,8 @@ from kvorum.flags import (
 
 ELECTION_TIMEOUT_MAX_MS = 50_000
 QUOTA_DEFAULT_BYTES = 2 << 30
+SNAPSHOT_COUNT_DEFAULT = 100_000  # as for the quota, 0 asks for etcd's default
+CATCH_UP_ENTRIES_DEFAULT = 5_000
 QUOTA_ADVISED_BYTES = 8 << 30
 REQUEST_ADVISED_BYTES = 10 << 20
 EXIT_FAILED = 1  # a setting that cannot be
@@ -99,6 +101,11 @@ class Config:
     socket_reuse_port: bool
     strict_reconfig_check: bool
     pre_vote: bool
+    force_new_cluster: bool
+    initial_corrupt_check: bool
+    corrupt_check_interval_ms: int  # 0: never
+    compact_hash_check: bool
+    compact_hash_check_interval_ms: int
     auto_compaction_period_ms: int  # 0: not by time
     auto_compaction_revisions: int  # 0: not by count
     watch_progress_notify_interval_ms: int
@@ -431,6 +438,7 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
     claimed = values.text(CLAIM.name)
     if not re.fullmatch(r"\d+\.\d+\.\d+", claimed):
         raise _failed(f"--claim-etcd-version={claimed} must be three numbers, as in {ETCD_VERSION}")
+    compact_hash_check = values.boolean("experimental-compact-hash-check-enabled")
     return Config(
         name=name,
         data_dir=data_dir,
@@ -458,6 +466,13 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         socket_reuse_port=values.boolean("socket-reuse-port"),
         strict_reconfig_check=values.boolean("strict-reconfig-check"),
         pre_vote=values.boolean("pre-vote"),
+        force_new_cluster=values.boolean("force-new-cluster"),
+        initial_corrupt_check=values.boolean("experimental-initial-corrupt-check"),
+        corrupt_check_interval_ms=_checked_interval(values, "experimental-corrupt-check-time", least_ms=0),
+        compact_hash_check=compact_hash_check,
+        compact_hash_check_interval_ms=_checked_interval(
+            values, "experimental-compact-hash-check-time", least_ms=1 if compact_hash_check else 0
+        ),
         auto_compaction_period_ms=period_ms,
         auto_compaction_revisions=revisions,
         watch_progress_notify_interval_ms=values.milliseconds("experimental-watch-progress-notify-interval"),
@@ -507,6 +522,13 @@ def _check_advertised(flag: str, urls: tuple[Url, ...], *, plain_only: bool) -> 
                 f"--{flag}={url} is not supported yet: TLS between members comes with a later version",
                 "Use an http URL",
             )
+
+
+def _checked_interval(values: _Values, flag: str, *, least_ms: int) -> int:
+    interval_ms = values.milliseconds(flag)
+    if interval_ms < least_ms:
+        raise _failed(f"--{flag} must be >{'0' if least_ms else '=0'} (set to {values.text(flag)})")
+    return interval_ms
 
 
 def _is_address(host: str) -> bool:

@@ -316,10 +316,10 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("proxy-read-timeout", UINT, "0", IGNORED, "of the v2 proxy", _NO_PROXY),
     )),
     ("Experimental", (
-        Flag("experimental-initial-corrupt-check", BOOL, "false", REFUSED, "compare hashes with the other members before serving", "comparing comes with a later version"),
-        Flag("experimental-corrupt-check-time", DURATION, "0s", REFUSED, "compare hashes with the other members, this often", "comparing comes with a later version"),
-        Flag("experimental-compact-hash-check-enabled", BOOL, "false", REFUSED, "the leader compares the hashes of compactions", "comparing comes with a later version"),
-        Flag("experimental-compact-hash-check-time", DURATION, "1m0s", REFUSED, "how often it does", "comparing comes with a later version"),
+        Flag("experimental-initial-corrupt-check", BOOL, "false", HONOURED, "compare hashes with the other members before serving; where they differ this member stands aside as corrupt"),
+        Flag("experimental-corrupt-check-time", DURATION, "0s", HONOURED, "the leader compares hashes with the other members, this often; 0 never"),
+        Flag("experimental-compact-hash-check-enabled", BOOL, "false", HONOURED, "the leader compares the hashes of compactions"),
+        Flag("experimental-compact-hash-check-time", DURATION, "1m0s", HONOURED, "how often it does"),
         Flag("experimental-enable-v2v3", TEXT, "", REFUSED, "the v2 API over the v3 store", _NO_V2),
         Flag("experimental-enable-lease-checkpoint", BOOL, "false", REFUSED, "tell the followers how long leases have left", "without it a new leader starts every lease afresh, as etcd's default does"),
         Flag("experimental-enable-lease-checkpoint-persist", BOOL, "false", REFUSED, "and store it", "see --experimental-enable-lease-checkpoint"),
@@ -342,7 +342,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
     )),
     ("Unsafe", (
         Flag("unsafe-no-fsync", BOOL, "false", REFUSED, "answer before the disk has it", "nothing is acknowledged before it is durable, not even on request"),
-        Flag("force-new-cluster", BOOL, "false", REFUSED, "make a cluster of one out of this member's data", "recovery from a lost quorum comes with a later version"),
+        Flag("force-new-cluster", BOOL, "false", HONOURED, "make a cluster of one out of this member's data: for a quorum that is lost for good"),
     )),
     ("The rest", (
         Flag("config-file", TEXT, "", HONOURED, "a YAML file; makes all other flags and variables ignored"),

@@ -11,14 +11,21 @@ from pathlib import Path
 
 from kvorum import config as configuration
 from kvorum import json_log
-from kvorum.node import Node, StartRefused
+from kvorum.aside import Aside, lines_of
+from kvorum.net.listener import CannotListen
+from kvorum.node import InTrouble, Node, StartRefused
 from kvorum.storage.data_dir import DataDir
+from kvorum.storage.fault import StorageFault
 
 log = logging.getLogger("kvorum.main")
 
 
 def main(*, open_data_dir: Callable[[Path, Path], DataDir] = DataDir.open) -> None:
-    """Exits 0 after a signal as process 1, else by that signal; 1 when it cannot start; 2 for wrong usage."""
+    """Exits 0 after a signal as process 1, else by that signal; 1 when it cannot start, or a disk failed it; 2 for
+    wrong usage; 70 for a broken invariant.
+
+    Data that is lost or damaged is no end: the node stands aside.
+    """
     try:
         config = configuration.load(sys.argv[1:], os.environ)
         json_log.configure(config.log_level, config.log_outputs)
@@ -35,6 +42,8 @@ def main(*, open_data_dir: Callable[[Path, Path], DataDir] = DataDir.open) -> No
         received = asyncio.run(_run(config, open_data_dir))
     except StartRefused as error:
         sys.exit(_say(1, *error.lines))
+    except CannotListen as error:
+        sys.exit(_say(1, *lines_of(error)))
     except configuration.ConfigError as error:
         sys.exit(_say(error.exit_code, *error.lines))
     _end_by(received)
@@ -66,13 +75,20 @@ async def _run(config: configuration.Config, open_data_dir: Callable[[Path, Path
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask_to_stop, number)
     loop.set_exception_handler(_broken)
-    node = await Node.start(config, open_data_dir=open_data_dir)
+    node = await _start(config, open_data_dir)
     _rest_the_collector()
     received = await stop
     if received is not None:
         log.info("received a signal, stopping", extra={"signal": received.name})
     await node.stop()
     return received
+
+
+async def _start(config: configuration.Config, open_data_dir: Callable[[Path, Path], DataDir]) -> Node | Aside:
+    try:
+        return await Node.start(config, open_data_dir=open_data_dir)
+    except InTrouble as error:
+        return await Aside.start(config, error.trouble)
 
 
 def _rest_the_collector() -> None:
@@ -87,6 +103,10 @@ def _broken(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None
     invariant is broken, going on could make it worse: the traceback, and the end."""
     error = context.get("exception")
     cause = error if isinstance(error, BaseException) else None
+    if isinstance(cause, StorageFault):  # damaged tables, met by a read
+        log.critical("%s", cause)
+        logging.shutdown()
+        os._exit(1)
     if isinstance(cause, OSError) or ("protocol" in context and not isinstance(cause, AssertionError)):
         log.error("connection failed: %s", context.get("message"), exc_info=cause)
         return

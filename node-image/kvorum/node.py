@@ -10,12 +10,17 @@ import os
 import random
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from kvorum import birth
 from kvorum.api import http, metrics, routes
+from kvorum.api.bystander import Trouble
+from kvorum.aside import DRAIN_S, lines_of, message_bytes_max, open_client_ports, trouble_of
 from kvorum.birth import Birth
 from kvorum.config import Config
 from kvorum.flags import Url
@@ -30,30 +35,28 @@ from kvorum.raft.core import Config as RaftConfig
 from kvorum.raft.core import RawNode
 from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import NONE, HardState, Message
-from kvorum.server import cluster_version, failover, reconfiguration
+from kvorum.server import cluster_version, corruption, failover, reconfiguration
 from kvorum.server.answer import Done
 from kvorum.server.asked import AskedByPeers
-from kvorum.server.joining import JoinRefused
-from kvorum.server.peers import LeaseLife
-from kvorum.server.server import Server
+from kvorum.server.corruption import CompactHashes, Differs
+from kvorum.server.joining import DataLost, JoinRefused
+from kvorum.server.lone_cluster import lone_entries
+from kvorum.server.peers import LeaseLife, PeerHash
+from kvorum.server.server import HASH_ROWS_A_SLICE, Server
 from kvorum.server.settings import Settings
 from kvorum.state import v2_request
+from kvorum.state.hash_kv import Hashing
 from kvorum.state.machine import Machine, UnsupportedEntry
 from kvorum.storage.data_dir import DataDir
 from kvorum.storage.entry_codec import decode_metadata, encode_metadata
-from kvorum.storage.fault import StorageFault
+from kvorum.storage.fault import CorruptStore, StorageFault
 from kvorum.storage.replay import Replay
 from kvorum.storage.wal import Wal
-from kvorum.wire.http2 import Limits
 
 log = logging.getLogger(__name__)
 
-HTTP_BODY_BYTES_MAX = 64 << 10
-MESSAGE_BYTES_SPARE = 512 << 10  # etcd's: the gRPC layer takes this much more than the server will
-DRAIN_S = 1.0  # for calls that are under way when the node stops
 PUBLISH_RETRY_S = 0.5
 PEER_ANSWER_S = 5.0
-NEVER_S = float("inf")
 
 
 class StartRefused(Exception):
@@ -62,6 +65,14 @@ class StartRefused(Exception):
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
+
+
+class InTrouble(Exception):
+    """No start from this data directory would be right, this one or a later one: the node is to stand aside."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__("\n".join(trouble.lines))
+        self.trouble = trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,9 @@ class PeerSide:
     async def promote(self, urls: Sequence[str], member_id: int) -> None:
         await self._discovery.promote(urls, member_id)
 
+    async def hash_kv(self, urls: Sequence[str], revision: int) -> PeerHash:
+        return await self._discovery.hash_kv(urls, revision)
+
 
 class Node:
     """A running node. Made by start()."""
@@ -114,11 +128,12 @@ class Node:
 
     @classmethod
     async def start(cls, config: Config, *, open_data_dir: Callable[[Path, Path], DataDir] = DataDir.open) -> "Node":
-        """Raises StartRefused, or ConfigError for an initial cluster that cannot be.
+        """Raises StartRefused, InTrouble, or ConfigError for an initial cluster that cannot be.
 
         open_data_dir: of the data directory and the log's; for tests that must know what of them is durable.
         """
         discovery = Discovery(dial_timeout_s=1.0 + config.election_timeout_ms / 1000, timeout_s=PEER_ANSWER_S)
+        data_dir: DataDir | None = None
         try:
             for flag, urls in (
                 ("--listen-peer-urls", config.listen_peer_urls),
@@ -128,12 +143,23 @@ class Node:
                 for url in urls:
                     bind(str(url), flag, reuse_port=config.socket_reuse_port).close()
             unused = DataDir.is_unused(config.data_dir, config.wal_dir)
+            if unused and config.force_new_cluster:
+                raise StartRefused(
+                    f"--force-new-cluster makes a cluster out of a member's data, but {config.data_dir} has none",
+                    "Give --data-dir the path of the member's data, or start without the flag for a new cluster.",
+                )
             born = await birth.find(config, discovery) if unused else None
             data_dir = open_data_dir(config.data_dir, config.wal_dir)  # the ports and the cluster are known to be good
             node = cls(config, data_dir, discovery)
             await node._run(node._restart() if born is None else node._begin(born))
-        except (StorageFault, CannotListen, JoinRefused, UnsupportedEntry) as error:
-            raise StartRefused(*str(error).replace("\n  ", "\n").split("\n")) from error
+        except (StorageFault, CannotListen, JoinRefused, DataLost, Differs, UnsupportedEntry) as error:
+            trouble = trouble_of(error)
+            if trouble is None:
+                raise StartRefused(*lines_of(error)) from error
+            discovery.close()
+            if data_dir is not None:
+                data_dir.close()  # who comes to mend it must find it free
+            raise InTrouble(trouble) from error
         return node
 
     # -- who we are ----------------------------------------------------------------------------------------------
@@ -152,6 +178,15 @@ class Node:
         self._known_members = born.known
         raft_log = MemoryStorage(hard_state=born.hard_state, entries=born.entries)
         return Beginning(born.member_id, born.cluster_id, wal, raft_log)
+
+    async def _compare(self, member_id: int, machine: Machine) -> None:
+        """Raises Differs."""
+        hashing = machine.hash_at(0)
+        assert isinstance(hashing, Hashing)
+        while not hashing.step(HASH_ROWS_A_SLICE):
+            pass  # nobody is served yet
+        members = machine.membership.members
+        await corruption.check_at_start(member_id, hashing.result, members, self._discovery)
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -173,11 +208,19 @@ class Node:
             warning_apply_s=config.warning_apply_duration_s,
             claimed_version=config.claim_etcd_version,
         )
-        store = self._data_dir.open_store(max(0, config.quota_backend_bytes))
-        machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=config.quota_backend_bytes)
-        machine.load()
-        if beginning.replay is not None:
-            self._data_dir.check_applied(beginning.replay, machine.applied_index)
+        with ExitStack() as opened:
+            opened.callback(beginning.wal.close)
+            store = self._data_dir.open_store(max(0, config.quota_backend_bytes))
+            opened.callback(store.close)
+            machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=config.quota_backend_bytes)
+            _load(machine, self._data_dir.store_path)
+            if beginning.replay is not None:
+                self._data_dir.check_applied(beginning.replay, machine.applied_index)
+            if config.force_new_cluster:
+                beginning = _alone(config, beginning, machine)
+            if config.initial_corrupt_check:
+                await self._compare(beginning.member_id, machine)
+            opened.pop_all()  # from here on they are the server's
         raft = _raft(config, beginning, machine)
         identity = Identity(
             beginning.member_id, beginning.cluster_id, config.initial_advertise_peer_urls, config.claim_etcd_version
@@ -219,6 +262,11 @@ class Node:
             return
         self._spawn(cluster_version.monitor(server))
         self._spawn(self._publish())
+        if config.corrupt_check_interval_ms:
+            self._spawn(corruption.every(server, config.corrupt_check_interval_ms / 1000, corruption.check_now))
+        if config.compact_hash_check:
+            compacted = CompactHashes()
+            self._spawn(corruption.every(server, config.compact_hash_check_interval_ms / 1000, compacted.check))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -252,28 +300,10 @@ class Node:
     async def _listen_clients(self) -> None:
         config, server = self._config, self.server
         table = Routes(
-            unary=routes.unary(server),
-            streams=routes.streams(server),
-            message_bytes_max=config.max_request_bytes + MESSAGE_BYTES_SPARE,
+            unary=routes.unary(server), streams=routes.streams(server), message_bytes_max=message_bytes_max(config)
         )
         endpoints = http.Endpoints(server, self._describe, self._traffic)
-        limits = Limits(
-            streams_max=config.max_concurrent_streams,
-            ping_interval_min_s=config.grpc_keepalive_min_time_ms / 1000,
-            silence_s=config.grpc_keepalive_interval_ms / 1000 or NEVER_S,
-            answer_s=config.grpc_keepalive_timeout_ms / 1000,
-        )
-        ports: tuple[tuple[Routes | None, tuple[Url, ...], str], ...] = (
-            (table, config.listen_client_urls, "--listen-client-urls"),
-            (None, config.listen_metrics_urls, "--listen-metrics-urls"),
-        )
-        for grpc, urls, flag in ports:
-            listener = Listener(
-                grpc, endpoints.handle, limits=limits, http_body_bytes_max=HTTP_BODY_BYTES_MAX, log=log, flag=flag
-            )
-            self._listeners.append(listener)
-            for url in urls:
-                await listener.listen(str(url), reuse_port=config.socket_reuse_port)
+        self._listeners += await open_client_ports(config, table, endpoints.handle)
 
     def _traffic(self) -> metrics.Traffic:
         peers = self._transport.traffic()
@@ -363,6 +393,44 @@ def _raft(config: Config, beginning: Beginning, machine: Machine) -> RawNode:
         storage.set_hard_state(HardState(storage.hard_state.term, storage.hard_state.vote, machine.applied_index))
     raft_config = RaftConfig(id=beginning.member_id, election_ticks=config.election_ticks, pre_vote=config.pre_vote)
     return RawNode(raft_config, storage, applied=machine.applied_index, random=random.SystemRandom().randrange)
+
+
+def _alone(config: Config, beginning: Beginning, machine: Machine) -> Beginning:
+    """The same member as the only one of its cluster. Durable when it returns. Raises WalFailed, NoSpace."""
+    held, applied = beginning.raft_log, machine.applied_index
+    commit = max(held.hard_state.commit, applied)
+    term, vote = held.hard_state.term, held.hard_state.vote
+    unapplied = held.entries(applied + 1, commit + 1)
+    entries = lone_entries(
+        beginning.member_id,
+        config.initial_advertise_peer_urls,
+        machine.conf_state,
+        unapplied,
+        after=commit,
+        term=term,
+    )
+    last = commit + len(entries)
+    hard_state = HardState(term, vote, last)
+    beginning.wal.write(hard_state, entries)
+    beginning.wal.sync()
+    log.warning(
+        "a cluster of one is made out of this member's data",
+        extra={"dropped-entries": held.last_index - commit, "removed-members": len(entries), "commit": last},
+    )
+    raft_log = MemoryStorage(
+        hard_state=hard_state,
+        entries=[*held.entries(held.first_index, commit + 1), *entries],
+        snapshot=held.snapshot(),
+    )
+    return replace(beginning, raft_log=raft_log)
+
+
+def _load(machine: Machine, path: Path) -> None:
+    """Raises CorruptStore for rows that are none: LMDB has no checksums, so any byte of them may have changed."""
+    try:
+        machine.load()
+    except (DecodeError, ValueError, KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
+        raise CorruptStore(path, f"a row cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _require_no_error(task: "asyncio.Task[None]") -> None:

@@ -1,12 +1,11 @@
 """What a node is given that it cannot use: one clear message that names the thing and the way out, and nothing touched.
 
-Wrong flags are tests/compat/test_wrong_flags.py's, broken documents tests/e2e/test_local_document.py's.
+Wrong flags are tests/compat/test_wrong_flags.py's, broken documents tests/e2e/test_local_document.py's. Data of its own
+that is damaged is test_damage.py's.
 """
 
 import hashlib
-import os
 import random
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -173,38 +172,6 @@ def test_a_data_directory_in_use_is_not_taken(begin: Begin, tmp_path: Path) -> N
     assert str(running.data_dir) in first
     assert more, "the way out is missing"
     assert running.is_healthy()
-
-
-@pytest.fixture
-def stopped(begin: Begin) -> Node:
-    """A node with some data, stopped."""
-    node = begin()
-    with node:
-        pass
-    return node
-
-
-def test_a_changed_byte_of_the_log_stops_the_start(stopped: Node) -> None:
-    (segment,) = stopped.data_dir.glob("member/wal/*.wal")
-    with segment.open("r+b") as file:
-        file.seek(60)
-        byte = file.read(1)
-        file.seek(60)
-        file.write(bytes([byte[0] ^ 0x10]))
-    check_refused_and_untouched(stopped, str(segment))
-
-
-def test_a_lost_log_is_not_begun_anew(stopped: Node) -> None:
-    shutil.rmtree(stopped.data_dir / "member" / "wal")
-    check_refused_and_untouched(stopped, str(stopped.data_dir), "log")
-
-
-def test_tables_that_are_none_are_named(stopped: Node) -> None:
-    (tables,) = stopped.data_dir.glob("member/store/data.mdb")
-    tables.write_bytes(os.urandom(20_000))
-    lines = refusal(stopped)
-    assert str(tables.parent) in lines[0]
-    assert len(lines) >= 2, "the way out is missing"
 
 
 def test_the_data_of_another_engine_may_be_read_again_after_a_refusal(begin: Begin) -> None:

@@ -1,4 +1,4 @@
-"""grpc.health.v1.Health: the service "" is SERVING as long as the process answers, as etcd's is."""
+"""grpc.health.v1.Health: the service "" is SERVING as long as the member does, as etcd's is."""
 
 from google.protobuf.message import DecodeError
 
@@ -8,6 +8,7 @@ from kvorum.net.call import Call
 from kvorum.server.server import Server
 
 SERVING = rpc.HealthCheckResponse(status=rpc.HealthCheckResponse.SERVING).SerializeToString()
+NOT_SERVING = rpc.HealthCheckResponse(status=rpc.HealthCheckResponse.NOT_SERVING).SerializeToString()
 NOT_FOUND = 5
 
 

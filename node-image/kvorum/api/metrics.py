@@ -127,8 +127,35 @@ def _process() -> "Iterator[Metric]":
     yield GaugeMetricFamily("process_max_fds", "", value=soft)
 
 
+class BystanderCollector(Collector):
+    """The figures of a node that takes no part (api.bystander)."""
+
+    def __init__(self, state: str, claimed_version: str, health_failures: int) -> None:
+        self._state = state
+        self._claimed_version = claimed_version
+        self._health_failures = health_failures
+
+    def collect(self) -> "Iterator[Metric]":
+        for name in ("etcd_server_has_leader", "etcd_server_is_leader", "etcd_server_health_success"):
+            yield GaugeMetricFamily(name, "", value=0.0)
+        yield GaugeMetricFamily("etcd_server_health_failures", "", value=float(self._health_failures))
+        yield _labelled("etcd_server_version", "server_version", self._claimed_version)
+        yield _labelled("kvorum_version", "version", __version__)
+        yield _labelled("kvorum_member_state", "state", self._state)
+        yield from _process()
+
+
+def render_bystander(state: str, claimed_version: str, health_failures: int) -> tuple[str, bytes]:
+    """Content type and body."""
+    return _render(BystanderCollector(state, claimed_version, health_failures))
+
+
 def render(server: Server, endpoints: "Endpoints") -> tuple[str, bytes]:
     """Content type and body."""
+    return _render(MemberCollector(server, endpoints))
+
+
+def _render(collector: Collector) -> tuple[str, bytes]:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(MemberCollector(server, endpoints))
+    registry.register(collector)
     return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)

@@ -13,6 +13,10 @@ class JoinRefused(Exception):
     """Why this node may not join. The text's further lines tell the way out."""
 
 
+class DataLost(Exception):
+    """This node was a member and comes without its data. The text's further lines tell the way out."""
+
+
 class MemberSeen(Protocol):
     """A member as the cluster lists it."""
 
@@ -27,7 +31,7 @@ class MemberSeen(Protocol):
 def identify(cluster: Mapping[str, Sequence[str]], name: str, members: Sequence[MemberSeen]) -> int:
     """Our member id.
 
-    cluster: --initial-cluster, name to peer URLs; members: what a running member lists. Raises JoinRefused.
+    cluster: --initial-cluster, name to peer URLs; members: what a running member lists. Raises JoinRefused, DataLost.
     """
     if len(cluster) != len(members):
         raise JoinRefused(
@@ -44,7 +48,7 @@ def identify(cluster: Mapping[str, Sequence[str]], name: str, members: Sequence[
             )
     own = by_urls[frozenset(cluster[name])]
     if own.client_urls:
-        raise JoinRefused(
+        raise DataLost(
             f"member {own.id:x} ({name}) has already served in this cluster, but its data directory is empty\n"
             "  It may have forgotten votes and entries, so it must not come back as the same member.\n"
             "  Bring its data back, or remove it (etcdctl member remove) and add it again as a new one."

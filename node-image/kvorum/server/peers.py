@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from kvorum.raft.message import Message
@@ -24,6 +23,15 @@ class LeaseLife:
     ttl_s: int
     granted_s: int
     keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHash:
+    """A member's hash of its keys at the revision that was asked for. revision: its current one."""
+
+    hash: int
+    revision: int
+    compact_revision: int
 
 
 class Peers(Protocol):
@@ -50,13 +58,13 @@ class Peers(Protocol):
         ...
 
     async def lease_life(self, urls: Sequence[str], lease_id: int, *, keys: bool) -> LeaseLife:
-    async def send_snapshot(self, message: Message, database: Path) -> None:
-        """Posts a MsgSnap with the file behind it to message.to. Raises OSError, PeerRefused."""
-        ...
-
         """What the leader knows of a lease. Raises PeerRefused."""
         ...
 
     async def promote(self, urls: Sequence[str], member_id: int) -> None:
         """Asks the leader to promote a learner. Raises PeerRefused."""
+        ...
+
+    async def hash_kv(self, urls: Sequence[str], revision: int) -> PeerHash:
+        """Raises PeerRefused, for a revision that it does not have yet or no longer."""
         ...

@@ -121,5 +121,10 @@ class StoredHashes:
     def store(self, found: KeySpaceHash) -> None:
         self._hashes = sorted([*self._hashes, found], key=lambda stored: stored.revision)[-STORED_HASHES_MAX:]
 
+    @property
+    def all(self) -> list[KeySpaceHash]:
+        """By ascending revision."""
+        return list(self._hashes)
+
     def find(self, revision: int) -> KeySpaceHash | None:
         return next((stored for stored in self._hashes if stored.revision == revision), None)

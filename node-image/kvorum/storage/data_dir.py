@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Self
 
 from kvorum.raft.message import Entry, HardState
+from kvorum.storage import store_check
 from kvorum.storage.disk import Disk, File
-from kvorum.storage.fault import CorruptWal, Locked, StorageFault, UnusableDataDir
+from kvorum.storage.fault import CorruptWal, Locked, LogLost, StorageFault, UnusableDataDir
 from kvorum.storage.lmdb_store import LmdbStore, map_bytes
 from kvorum.storage.replay import Replay
 from kvorum.storage.segment import NO_STATE, SEGMENT_BYTES
@@ -91,7 +92,11 @@ class DataDir:
         return Wal.open(self.wal_path, disk=self._disk, segment_bytes=self.segment_bytes)
 
     def open_store(self, quota_bytes: int) -> LmdbStore:
-        """Only once there is a log: tables without one are refused at the next start. Raises StoreFailed."""
+        """Only once there is a log: tables without one are refused at the next start.
+
+        Raises StoreFailed, CorruptStore.
+        """
+        store_check.require_whole(self.store_path)
         return LmdbStore.open(self.store_path, map_size_bytes=map_bytes(quota_bytes))
 
     def check_applied(self, replay: Replay, applied_index: int) -> None:
@@ -138,9 +143,9 @@ def _examine(root: Path, wal_path: Path, disk: Disk) -> bool:
         )
     if not has_log and "store" in parts:
         where = "member/wal" if wal_path == root / "member" / "wal" else str(wal_path)
-        raise UnusableDataDir(root, f"has tables (member/store), but no log ({where})", _REPLACE_MEMBER)
+        raise LogLost(root, f"has tables (member/store), but no log ({where})", _REPLACE_MEMBER)
     if not has_log and "wal" in parts:
-        raise UnusableDataDir(root, "has a directory for the log (member/wal), but no log in it", _REPLACE_MEMBER)
+        raise LogLost(root, "has a directory for the log (member/wal), but no log in it", _REPLACE_MEMBER)
     strange = parts - {"wal", "wal.tmp", "snap", "store", "lock"}
     if not has_log and strange:
         raise UnusableDataDir(root, f"holds {_some(strange)} in member/, but no log (member/wal)", _EMPTY_IT)

@@ -73,6 +73,12 @@ class File:
         os.close(self._fd)
 
 
+def free_bytes(path: Path) -> int:
+    """What is left for us of the file system that path lies on. Raises OSError."""
+    room = os.statvfs(path)
+    return room.f_bavail * room.f_frsize
+
+
 class Disk:
     """The directory's side. Renames, creations and removals are durable after sync_directory of their parent."""
 

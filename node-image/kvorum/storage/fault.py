@@ -51,6 +51,29 @@ class StoreFailed(StorageFault):
         self.path = path
 
 
+class CorruptStore(StorageFault):
+    """The tables hold what was never written so, or cannot be read as tables at all."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path}: the tables are damaged: {why}\n"
+            "  What this member would answer from them could be wrong, so it does not serve.\n"
+            f"  {_REPLACE_MEMBER}"
+        )
+        self.path, self.why = path, why
+
+
+class NoSpace(StorageFault):
+    """The disk is full. Nothing of what was to be written is there, and it may be tried again when space is back."""
+
+    def __init__(self, path: Path, doing: str) -> None:
+        super().__init__(
+            f"{path}: cannot {doing}: no space left on the disk\n"
+            "  Free space on the volume, or enlarge it: this member goes on by itself then."
+        )
+        self.path = path
+
+
 class Locked(StorageFault):
     """Another process uses the data."""
 
@@ -96,3 +119,7 @@ class CorruptDb(StorageFault):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}\n  Use another copy of the file: another member's, or an older backup.")
         self.path, self.why = path, why
+
+
+class LogLost(UnusableDataDir):
+    """The directory is a member's, and its log is gone: votes and entries may be forgotten."""

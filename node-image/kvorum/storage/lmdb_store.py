@@ -19,15 +19,19 @@ from typing import Self
 import lmdb
 
 from kvorum.state.store import TABLES, Store
-from kvorum.storage.fault import StorageFault, StoreFailed
+from kvorum.storage.disk import free_bytes
+from kvorum.storage.fault import CorruptStore, NoSpace, StorageFault, StoreFailed
 
 MAP_BYTES_MIN = 16 << 30  # address space, not disk: the file is as long as what is in it
 KEY_BYTES_MAX = 511  # LMDB's
+FULL_BYTES = 16 << 20  # with less than this free, a write that failed is taken to have failed for want of space
 FORMAT_KEY, FORMAT = b"\0format", b"1"
 _COMPACTION = "compaction"  # directory for the copy that is to replace the file
 
 _Rows = dict[str, dict[bytes, bytes | None]]  # table -> key -> value; None: deleted
 _ABSENT = bytes(bytearray(b"absent"))  # compared by identity
+
+_DAMAGE = (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)
 
 _REPLAY = "The log brings back what is missing: see to the disk (space, errors in the kernel's log), then start again."
 
@@ -48,7 +52,8 @@ def _no_rows() -> _Rows:
 class Commit:
     """One batch on its way to the disk. Call it once, in any thread; it returns when the batch is durable.
 
-    Raises StoreFailed: then the process must end.
+    Raises NoSpace: take_back() then, and commit again when there is. Raises StoreFailed or CorruptStore: then the
+    process must end.
     """
 
     def __init__(self, store: "LmdbStore", rows: _Rows) -> None:
@@ -89,7 +94,7 @@ class LmdbStore(Store):
 
     @classmethod
     def open(cls, path: Path, *, map_size_bytes: int = MAP_BYTES_MIN) -> Self:
-        """The store in the directory `path`, made if it is absent. Its parent exists. Raises StoreFailed."""
+        """The store in the directory `path`, made if absent. Its parent exists. Raises StoreFailed, CorruptStore."""
         return cls(path, map_size_bytes)
 
     def _open(self) -> None:
@@ -127,6 +132,8 @@ class LmdbStore(Store):
                 _sync_directory(self._path)
                 _sync_directory(self._path.parent)
             self._read = self._env.begin(buffers=False)
+        except _DAMAGE as error:
+            raise CorruptStore(self._path, str(error)) from error
         except lmdb.Error as error:
             raise StoreFailed(self._path, "open the store", str(error), way_out) from error
         except OSError as error:
@@ -136,11 +143,15 @@ class LmdbStore(Store):
     # --- rows ------------------------------------------------------------------------------------------------------
 
     def get(self, table: str, key: bytes) -> bytes | None:
+        """Raises CorruptStore."""
         value = self._pending[table].get(key, _ABSENT)
         if value is _ABSENT:
             value = self._in_flight[table].get(key, _ABSENT)
             if value is _ABSENT:
-                return self._read.get(key, None, self._tables[table])
+                try:
+                    return self._read.get(key, None, self._tables[table])
+                except lmdb.Error as error:
+                    raise CorruptStore(self._path, str(error)) from error
         return value
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
@@ -158,7 +169,7 @@ class LmdbStore(Store):
     def scan(self, table: str, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """See Store. It has a read transaction of its own until it is exhausted or dropped: use it up within a request.
 
-        Raises StoreFailed if a defragmentation is finished meanwhile.
+        Raises StoreFailed if a defragmentation is finished meanwhile, CorruptStore.
         """
         # Both taken at the call, so that later writes and commits do not show.
         overlay = {
@@ -180,6 +191,8 @@ class LmdbStore(Store):
                         if end is not None and key >= end:
                             break
                         yield key, value
+        except _DAMAGE as error:
+            raise CorruptStore(self._path, str(error)) from error
         except lmdb.Error as error:
             raise StoreFailed(self._path, "go on with a scan", str(error), "Ask again.") from error
 
@@ -191,8 +204,12 @@ class LmdbStore(Store):
         return sum(map(len, self._pending.values()))
 
     def commit(self) -> None:
-        """All that was put and deleted is durable once this returns. Raises StoreFailed."""
-        self.begin_commit()()
+        """All that was put and deleted is durable once this returns. Raises as Commit does; NoSpace loses nothing."""
+        try:
+            self.begin_commit()()
+        except NoSpace:
+            self.take_back()
+            raise
         self._retire()
 
     def begin_commit(self) -> Commit:
@@ -206,6 +223,15 @@ class LmdbStore(Store):
         self._in_flight, self._pending = self._pending, _no_rows()
         self._commit = Commit(self, self._in_flight)
         return self._commit
+
+    def take_back(self) -> None:
+        """After a commit that found no space: what it was to write is pending again, below what came since."""
+        assert self._commit is not None, "no commit was begun"
+        assert not self._commit.is_done, "the last commit has not failed"
+        self._commit = None
+        for table, rows in self._in_flight.items():
+            self._pending[table] = rows | self._pending[table]
+        self._in_flight = _no_rows()
 
     def _retire(self) -> None:
         """Read from LMDB what the last commit wrote there. In the owner's thread: a transaction belongs to one."""
@@ -234,7 +260,13 @@ class LmdbStore(Store):
                 f"its map of {self._map_size_bytes} bytes is full",
                 "Start again with a larger --quota-backend-bytes (the map is 8 times that); compact and defragment.",
             ) from error
+        except _DAMAGE as error:
+            raise CorruptStore(self._path, str(error)) from error
         except lmdb.Error as error:
+            # Pages found no place: the transaction is gone, and the file is as it was to whoever reads it. Of a page of
+            # which half was written LMDB says "Input/output error".
+            if isinstance(error, lmdb.DiskError) or free_bytes(self._path) < FULL_BYTES:
+                raise NoSpace(self._path, "commit") from error
             raise StoreFailed(self._path, "commit", str(error), _REPLAY) from error
 
     def _fill(self, txn: lmdb.Transaction, table: str, changes: dict[bytes, bytes | None]) -> None:
@@ -310,6 +342,10 @@ class LmdbStore(Store):
         """After an export was ended from outside: what its transaction held may be used again."""
         self._env.reader_check()
 
+    def moved_to(self, path: Path) -> None:
+        """The directory was renamed while the store was open, which its files do not mind."""
+        self._path = path
+
     def close(self) -> None:
         """What is not committed is dropped: the log has it."""
         assert self._commit is None or self._commit.is_done
@@ -341,10 +377,6 @@ class _Defragmentation:
             ) from error
         self.is_done = True
 
-
-    def moved_to(self, path: Path) -> None:
-        """The directory was renamed while the store was open, which its files do not mind."""
-        self._path = path
 
 def _key_of(row: tuple[bytes, bytes | None]) -> bytes:
     return row[0]

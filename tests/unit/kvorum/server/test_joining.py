@@ -1,7 +1,7 @@
 """Who a node with an empty disk may be in a cluster that exists."""
 
 import pytest
-from kvorum.server.joining import JoinRefused, identify, require_compatible
+from kvorum.server.joining import DataLost, JoinRefused, identify, require_compatible
 from kvorum.state.membership import Member
 
 CLUSTER = {"a": ("http://a:1",), "b": ("http://b:1", "http://b:2")}
@@ -18,7 +18,7 @@ def test_a_bootstrap_voter_that_never_started_may_join() -> None:
 
 
 def test_a_member_that_has_served_may_not_come_back_empty() -> None:
-    with pytest.raises(JoinRefused, match=r"already served.*empty"):
+    with pytest.raises(DataLost, match=r"already served.*empty"):
         identify(CLUSTER, "a", [A, B])
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from kvorum.state.store import AUTH_USERS, KEY, LEASE, META, TABLES, Store
-from kvorum.storage.fault import StoreFailed
+from kvorum.storage.fault import CorruptStore, StoreFailed
 from kvorum.storage.lmdb_store import KEY_BYTES_MAX, MAP_BYTES_MIN, Commit, KeyTooLong, LmdbStore, map_bytes
 
 MAP_BYTES = 64 << 20
@@ -376,7 +376,7 @@ def test_a_scan_across_the_end_of_a_defragmentation_is_told(store: LmdbStore) ->
 def test_a_file_that_is_not_lmdbs_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "data.mdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(StoreFailed, match=r"store: cannot open the store: .*MDB_INVALID.*\n.*add it again"):
+    with pytest.raises(CorruptStore, match=r"(?s)store: the tables are damaged: .*MDB_INVALID.*add it again"):
         open_store(tmp_path)
 
 

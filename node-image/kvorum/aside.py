@@ -1,0 +1,88 @@
+"""A node that stands aside: it has the client's ports and answers there what is wrong with it, and is no member.
+
+Taken where a start would be wrong and to end would be of no use: whoever starts it again would only see the same, and
+nobody could ask it why. The peer port stays closed: to the other members it is a member that is down.
+"""
+
+import asyncio
+import logging
+
+from kvorum.api.bystander import Bystander, Trouble
+from kvorum.config import Config
+from kvorum.flags import Url
+from kvorum.net.call import Routes
+from kvorum.net.listener import HttpHandler, Listener
+from kvorum.server.corruption import Differs
+from kvorum.server.joining import DataLost
+from kvorum.storage.fault import CorruptStore, CorruptWal, LogLost
+from kvorum.wire.http2 import Limits
+
+log = logging.getLogger(__name__)
+
+HTTP_BODY_BYTES_MAX = 64 << 10
+MESSAGE_BYTES_SPARE = 512 << 10  # etcd's: the gRPC layer takes this much more than the server will
+DRAIN_S = 1.0  # for calls that are under way when the node stops
+NEVER_S = float("inf")
+
+# What a start can meet that no further start will mend, and the word for it.
+STATES: dict[type[Exception], str] = {
+    DataLost: "data-lost",
+    LogLost: "data-lost",
+    CorruptWal: "corrupt",
+    CorruptStore: "corrupt",
+    Differs: "corrupt",
+}
+
+
+def trouble_of(error: Exception) -> Trouble | None:
+    """None for what is to end the process."""
+    state = STATES.get(type(error))
+    return None if state is None else Trouble(state, lines_of(error))
+
+
+def lines_of(error: Exception) -> tuple[str, ...]:
+    """What was seen, then the way out, as texts of ours have it."""
+    return tuple(str(error).replace("\n  ", "\n").split("\n"))
+
+
+class Aside:
+    """Made by start()."""
+
+    def __init__(self, listeners: list[Listener]) -> None:
+        self._listeners = listeners
+
+    @classmethod
+    async def start(cls, config: Config, trouble: Trouble) -> "Aside":
+        """Raises CannotListen."""
+        log.critical("%s: %s", trouble.state, "\n  ".join(trouble.lines))
+        answers = Bystander(trouble, name=config.name, claimed_version=config.claim_etcd_version)
+        table = Routes(unary=answers.unary(), streams=answers.streams(), message_bytes_max=message_bytes_max(config))
+        return cls(await open_client_ports(config, table, answers.handle))
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(listener.close(grace_s=DRAIN_S) for listener in self._listeners))
+
+
+def message_bytes_max(config: Config) -> int:
+    return config.max_request_bytes + MESSAGE_BYTES_SPARE
+
+
+async def open_client_ports(config: Config, table: Routes, handle: HttpHandler) -> list[Listener]:
+    """The ports for clients and for metrics, open. Raises CannotListen."""
+    limits = Limits(
+        streams_max=config.max_concurrent_streams,
+        ping_interval_min_s=config.grpc_keepalive_min_time_ms / 1000,
+        silence_s=config.grpc_keepalive_interval_ms / 1000 or NEVER_S,
+        answer_s=config.grpc_keepalive_timeout_ms / 1000,
+    )
+    ports: tuple[tuple[Routes | None, tuple[Url, ...], str], ...] = (
+        (table, config.listen_client_urls, "--listen-client-urls"),
+        (None, config.listen_metrics_urls, "--listen-metrics-urls"),
+    )
+    listeners: list[Listener] = []
+    for routes, urls, flag in ports:
+        listener = Listener(routes, handle, limits=limits, http_body_bytes_max=HTTP_BODY_BYTES_MAX, log=log, flag=flag)
+        listeners.append(listener)
+        for url in urls:
+            await listener.listen(str(url), reuse_port=config.socket_reuse_port)
+    return listeners

@@ -1,0 +1,54 @@
+"""A cluster of one out of a member's data, for a quorum that is lost for good (--force-new-cluster).
+
+Pure, by etcd 3.5's rule: what was not committed goes, and entries that remove every other member are taken for
+committed although nobody else has them. The others' ids are then removed for ever, so none of them can come back beside
+this one.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from kvorum.raft.message import ConfChangeType, ConfState, Entry, EntryType
+from kvorum.state import membership
+from kvorum.state.membership import Member
+from kvorum.storage.entry_codec import decode_conf_change
+
+NO_REQUEST = 0  # nobody waits for these entries
+
+
+def lone_entries(
+    own_id: int, own_peer_urls: Sequence[str], applied: ConfState, unapplied: Iterable[Entry], *, after: int, term: int
+) -> list[Entry]:
+    """The entries that leave one voter, own_id, to follow the entry `after`.
+
+    applied: the configuration as of the tables; unapplied: what is committed and not in them yet, up to `after`.
+    own_peer_urls: for an entry of its own, where the configuration does not have it.
+    """
+    voters, learners = configuration(applied, unapplied)
+    changes = [membership.remove_change(other, NO_REQUEST) for other in sorted(voters | learners) if other != own_id]
+    if own_id in learners:
+        changes.append(membership.promote_change(own_id, NO_REQUEST))
+    elif own_id not in voters:
+        changes.append(membership.add_change(Member(own_id, tuple(own_peer_urls)), NO_REQUEST))
+    # Its own first: a configuration must never be without a voter.
+    changes.sort(key=lambda change: change.node_id != own_id)
+    return [
+        Entry(term=term, index=index, type=EntryType.CONF_CHANGE, data=membership.conf_change_data(change))
+        for index, change in enumerate(changes, start=after + 1)
+    ]
+
+
+def configuration(applied: ConfState, unapplied: Iterable[Entry]) -> tuple[set[int], set[int]]:
+    """Voters and learners once these entries are applied. Joint configurations are no etcd's."""
+    voters, learners = set(applied.voters), set(applied.learners)
+    for entry in unapplied:
+        if entry.type is EntryType.CONF_CHANGE:
+            change = decode_conf_change(entry.data)
+            if change.type is ConfChangeType.REMOVE_NODE:
+                voters.discard(change.node_id)
+                learners.discard(change.node_id)
+            elif change.type is ConfChangeType.ADD_NODE:
+                voters.add(change.node_id)
+                learners.discard(change.node_id)
+            elif change.type is ConfChangeType.ADD_LEARNER and change.node_id not in voters:
+                learners.add(change.node_id)
+    return voters, learners
