@@ -52,6 +52,8 @@ PURE = {
     "kvorum_operator.cluster": OPERATOR / "cluster",
     "kvorum_operator.objects": OPERATOR / "objects",
 }
+# What stands in a pure package and reads files: a command of its own, which nothing of the node imports.
+REACHES_OUTSIDE = {NODE / "raft" / "replay" / "__main__.py"}
 
 
 def impurities(tree: ast.Module, own: str) -> list[str]:
@@ -71,7 +73,7 @@ def impurities(tree: ast.Module, own: str) -> list[str]:
 
 @pytest.mark.parametrize(("package", "folder"), PURE.items(), ids=PURE)
 def test_what_decides_reaches_nothing_outside(package: str, folder: Path) -> None:
-    files = list(modules(folder))
+    files = [(path, tree) for path, tree in modules(folder) if path not in REACHES_OUTSIDE]
     assert files, f"no module in {name_of(folder)}: has it moved?"
     own = package.split(".", maxsplit=1)[0]
     found = [f"{name_of(path)}:{impurity}" for path, tree in files for impurity in impurities(tree, own)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kvorum.raft import follower
 from kvorum.raft.message import CAMPAIGN_TRANSFER, NONE, Message, MessageType
 from kvorum.raft.quorum import VoteOutcome, vote_outcome
+from kvorum.raft.trace import Level
 
 if TYPE_CHECKING:
     from kvorum.raft.core import RawNode
@@ -19,34 +20,37 @@ def ask_for_pre_votes(raft: "RawNode") -> None:
     """Asks the voters whether they would vote for us in the next term."""
     raft.become_pre_candidate()
     _ask(raft, MessageType.PRE_VOTE, raft.term + 1)
-    count_vote(raft, raft.id, granted=True)  # nothing durable hangs on it
 
 
 def ask_for_votes(raft: "RawNode", *, transfer: bool) -> None:
-    """Begins a term and asks the voters for it. Our own vote counts once it is durable: RawNode.advance counts it."""
+    """Begins a term and asks the voters for it."""
     raft.become_candidate()
     _ask(raft, MessageType.VOTE, raft.term, CAMPAIGN_TRANSFER if transfer else b"")
 
 
 def _ask(raft: "RawNode", question: MessageType, term: int, context: bytes = b"") -> None:
+    """Our own vote is among the answers: it counts once it is durable."""
+    index, log_term = raft.log.last_index, raft.log.last_term
     for member in sorted(raft.config.all_voters):
-        if member != raft.id:
-            raft.send(
-                Message(
-                    question,
-                    to=member,
-                    term=term,
-                    index=raft.log.last_index,
-                    log_term=raft.log.last_term,
-                    context=context,
-                )
-            )
+        if member == raft.id:
+            answer = MessageType.VOTE_REPLY if question is MessageType.VOTE else MessageType.PRE_VOTE_REPLY
+            raft.reply_to_self(answer, term=term)
+            continue
+        text = "%x [logterm: %d, index: %d] sent %s request to %x at term %d"
+        raft.trace(Level.INFO, text, raft.id, log_term, index, question, member, raft.term)
+        raft.send(Message(question, to=member, term=term, index=index, log_term=log_term, context=context))
 
 
-def count_vote(raft: "RawNode", member: int, *, granted: bool) -> None:
+def count_vote(raft: "RawNode", message: Message) -> None:
     """The first answer of a member stands; a majority either way ends the campaign."""
-    raft.votes.setdefault(member, granted)
-    outcome = vote_outcome(raft.config.halves, raft.votes)
+    kind, member = message.type, message.sender
+    text = f"%x received %s{' rejection' if message.reject else ''} from %x at term %d"
+    raft.trace(Level.INFO, text, raft.id, kind, member, raft.term)
+    raft.votes.setdefault(member, not message.reject)
+    votes = [raft.votes[voter] for voter in raft.config.all_voters if voter in raft.votes]
+    text = "%x has received %d %s votes and %d vote rejections"
+    raft.trace(Level.INFO, text, raft.id, votes.count(True), kind, votes.count(False))
+    outcome = vote_outcome(raft.halves, raft.votes)
     if outcome is VoteOutcome.WON:
         if raft.is_pre_candidate:
             ask_for_votes(raft, transfer=False)
@@ -59,12 +63,23 @@ def count_vote(raft: "RawNode", member: int, *, granted: bool) -> None:
 def on_pre_vote_reply(raft: "RawNode", message: Message) -> None:
     # A grant names the term that we asked for: one for an earlier campaign, late, says nothing about this one.
     if raft.is_pre_candidate and (message.reject or message.term == raft.term + 1):
-        count_vote(raft, message.sender, granted=not message.reject)
+        count_vote(raft, message)
 
 
 def on_vote_reply(raft: "RawNode", message: Message) -> None:
     if not raft.is_pre_candidate:
-        count_vote(raft, message.sender, granted=not message.reject)
+        count_vote(raft, message)
+
+
+def drop_proposal(raft: "RawNode", message: Message) -> bool:
+    raft.trace(Level.INFO, "%x no leader at term %d; dropping proposal", raft.id, raft.term)
+    return False
+
+
+def ignore_timeout_now(raft: "RawNode", message: Message) -> None:
+    """We campaign already."""
+    text = "%x [term %d state %s] ignored MsgTimeoutNow from %x"
+    raft.trace(Level.DEBUG, text, raft.id, raft.term, raft.role, message.sender)
 
 
 def yield_to_leader(raft: "RawNode", message: Message) -> None:
@@ -79,4 +94,6 @@ HANDLERS: dict[MessageType, Callable[["RawNode", Message], bool | None]] = {
     MessageType.APPEND: yield_to_leader,
     MessageType.HEARTBEAT: yield_to_leader,
     MessageType.SNAPSHOT: yield_to_leader,
+    MessageType.PROPOSE: drop_proposal,
+    MessageType.TIMEOUT_NOW: ignore_timeout_now,
 }

@@ -6,7 +6,8 @@ A learner is a follower too. The rules on terms are in core.RawNode.step, before
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kvorum.raft.message import NONE, Message, MessageType, ReadState
+from kvorum.raft.message import NONE, Message, MessageType, ReadState, Snapshot
+from kvorum.raft.trace import Level
 
 if TYPE_CHECKING:
     from kvorum.raft.core import RawNode
@@ -31,6 +32,9 @@ def on_append(raft: "RawNode", message: Message) -> None:
 def refuse_append(raft: "RawNode", message: Message) -> None:
     """Says where the logs may meet: below it our terms are all higher than the leader's, so nothing there can agree."""
     log = raft.log
+    text = "%x [logterm: %d, index: %d] rejected MsgApp [logterm: %d, index: %d] from %x"
+    own_term = log.term(message.index) or 0
+    raft.trace(Level.DEBUG, text, raft.id, own_term, message.index, message.log_term, message.index, message.sender)
     hint = log.last_with_term_at_most(message.log_term, message.index)
     hint_term = log.term(hint)
     assert hint_term is not None, f"no term at {hint}, though committed is {log.committed}"
@@ -56,14 +60,26 @@ def on_heartbeat(raft: "RawNode", message: Message) -> None:
 def on_snapshot(raft: "RawNode", message: Message) -> None:
     """Takes the state of the leader in place of the entries that it no longer has."""
     raft.follow(message.sender)
-    if message.snapshot is not None:
-        raft.restore(message.snapshot)
+    snapshot = message.snapshot or Snapshot()
+    verdict = "restored" if raft.restore(snapshot) else "ignored"
+    text = f"%x [commit: %d] {verdict} snapshot [index: %d, term: %d]"
+    raft.trace(Level.INFO, text, raft.id, raft.log.committed, snapshot.index, snapshot.term)
     raft.reply(message, MessageType.APPEND_REPLY, index=raft.log.committed)  # the snapshot's end, if it was taken
+
+
+DROPPED = {
+    MessageType.PROPOSE: "proposal",
+    MessageType.READ_INDEX: "index reading msg",
+    MessageType.TRANSFER_LEADER: "leader transfer msg",
+}
 
 
 def forward_to_leader(raft: "RawNode", message: Message) -> bool:
     """Hands on proposals, reads and transfers, still in the first sender's name. False if there is no leader to ask."""
-    if raft.leader in (NONE, message.sender):  # two that take each other for the leader must not play ball
+    if raft.leader == NONE:
+        raft.trace(Level.INFO, f"%x no leader at term %d; dropping {DROPPED[message.type]}", raft.id, raft.term)
+        return False
+    if raft.leader == message.sender:  # two that take each other for the leader must not play ball
         return False
     raft.send(
         Message(message.type, to=raft.leader, sender=message.sender, entries=message.entries, context=message.context)
@@ -73,12 +89,17 @@ def forward_to_leader(raft: "RawNode", message: Message) -> bool:
 
 def on_timeout_now(raft: "RawNode", message: Message) -> None:
     """The leader hands over to us. It knows that we are up to date, so there is no pre-vote."""
+    text = "%x [term %d] received MsgTimeoutNow from %x and starts an election to get leadership."
+    raft.trace(Level.INFO, text, raft.id, raft.term, message.sender)
     raft.campaign_transferred()
 
 
 def on_read_index_reply(raft: "RawNode", message: Message) -> None:
     """The leader's answer to a read that we forwarded: one entry, which holds the context. Anything else is none."""
-    if len(message.entries) == 1:
+    if len(message.entries) != 1:
+        text = "%x invalid format of MsgReadIndexResp from %x, entries count: %d"
+        raft.trace(Level.ERROR, text, raft.id, message.sender, len(message.entries))
+    else:
         raft.read_states.append(ReadState(message.index, message.entries[0].data))
 
 

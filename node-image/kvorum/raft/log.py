@@ -2,7 +2,8 @@
 
 MemoryStorage is the stable part: what the WAL holds, kept in memory, because followers ask for it. Log is what the core
 works with: the stable part, with the unstable entries (and at most one snapshot) laid over it. An entry moves from one
-to the other when whoever writes the disk says so, and not before; so writes may be in flight while the core goes on.
+to the other when whoever writes the disk says so, and not before; so writes may be in flight while the core goes on,
+one at a time (became_durable) or several (became_stable).
 Knows no messages, members or roles. Hot path: entries are held in plain lists with an offset, an index is a
 subtraction.
 """
@@ -11,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from kvorum.raft.message import ConfState, Entry, EntryType, HardState, Snapshot
+from kvorum.raft.trace import Level, Trace, silent
 
 ENTRY_OVERHEAD_BYTES = 24  # what an entry weighs besides its data: type, term, index and lengths, as raftpb has them
 BYTES_UNLIMITED = 1 << 62
@@ -26,10 +28,16 @@ def within_bytes(entries: Sequence[Entry], bytes_max: int) -> Sequence[Entry]:
     return entries
 
 
+def size_bytes(entries: Sequence[Entry]) -> int:
+    """What within_bytes counts."""
+    return sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in entries)
+
+
 class MemoryStorage:
     """The stable log: entries (compacted, last], the hard state, the configuration at the time of the start.
 
-    Written by RawNode.advance(), when the caller has made a Ready durable; at first by who replays the WAL.
+    Written by RawNode.advance(), when the caller has made a Ready durable; with asynchronous storage writes by whoever
+    does STORAGE_APPEND; at first by who replays the WAL.
     """
 
     __slots__ = ("_compacted_index", "_compacted_term", "_entries", "_snapshot", "conf_state", "hard_state")
@@ -69,8 +77,8 @@ class MemoryStorage:
 
     def entries(self, low: int, high: int, bytes_max: int = BYTES_UNLIMITED) -> Sequence[Entry]:
         """Entries low <= index < high, cut at bytes_max but at least one. The range must be here."""
-        assert self.first_index <= low <= high <= self.last_index + 1, (self.first_index, low, high, self.last_index)
         offset = self._compacted_index + 1
+        assert offset <= low <= high <= offset + len(self._entries), (offset, low, high, self.last_index)
         return within_bytes(self._entries[low - offset : high - offset], bytes_max)
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -107,11 +115,8 @@ class MemoryStorage:
 
     def compact(self, index: int) -> None:
         """Forgets the entries up to and including index. A snapshot at or after index must exist."""
-        assert self._compacted_index <= index <= self._snapshot.index, (
-            self._compacted_index,
-            index,
-            self._snapshot.index,
-        )
+        snapshot = self.snapshot() or Snapshot()
+        assert self._compacted_index <= index <= snapshot.index, (self._compacted_index, index, snapshot.index)
         term = self.term(index)
         assert term is not None
         del self._entries[: index - self._compacted_index]
@@ -129,14 +134,20 @@ class MemoryStorage:
 class Log:
     """The log as the core sees it.
 
-    applied <= committed <= last_index. Unstable entries begin at offset; those before handed_offset are in a Ready that
-    is being written. Nothing up to committed ever changes: asserted at each place that could.
+    applied <= applying <= committed <= last_index: what is up to applying has been in a Ready. Unstable entries begin
+    at offset; those before handed_offset are in a Ready that is being written. Nothing up to committed ever changes:
+    asserted at each place that could.
     """
 
     __slots__ = (
+        "_applies_unstable",
+        "_applying_bytes",
+        "_applying_is_full",
         "_storage",
+        "_trace",
         "_unstable",
         "applied",
+        "applying",
         "committed",
         "handed_offset",
         "last_index",
@@ -146,16 +157,33 @@ class Log:
         "snapshot_handed",
     )
 
-    def __init__(self, storage: MemoryStorage, *, committed: int, applied: int) -> None:
-        """committed may lag: the commit index of a hard state is written without a sync, the applied index is not."""
+    def __init__(
+        self,
+        storage: MemoryStorage,
+        *,
+        committed: int,
+        applied: int,
+        applies_unstable: bool = True,
+        trace: Trace = silent,
+    ) -> None:
+        """committed may lag: the commit index of a hard state is written without a sync, the applied index is not.
+
+        applies_unstable: a Ready is written before what it gives to apply is applied, so that may be in the same Ready.
+        """
         self._storage = storage
+        self._applies_unstable = applies_unstable
+        self._trace = trace
         self._unstable: list[Entry] = []
         self.snapshot: Snapshot | None = None  # received, and not yet durable
         self.snapshot_handed = False
         self.last_index = storage.last_index
         self.last_term = storage.term(storage.last_index) or 0
         self.offset = self.handed_offset = self.last_index + 1
-        self.applied = max(applied, storage.first_index - 1)
+        self.applied = self.applying = max(applied, storage.first_index - 1)
+        self._applying_bytes = (
+            0  # counted with asynchronous storage writes alone; else one Ready at a time is the limit
+        )
+        self._applying_is_full = False
         self.committed = max(committed, self.applied)
         assert self.committed <= self.last_index, (
             f"log ends at {self.last_index}, before {self.committed}: entries were lost"
@@ -185,10 +213,11 @@ class Log:
 
     def entries(self, low: int, high: int, bytes_max: int = BYTES_UNLIMITED) -> Sequence[Entry]:
         """Entries low <= index < high, cut at bytes_max but at least one. The range must be here: see first_index."""
-        assert self.first_index <= low <= high <= self.last_index + 1, (self.first_index, low, high, self.last_index)
+        assert low <= high <= self.last_index + 1, (low, high, self.last_index)
         offset = self.offset
         if low >= offset:
             return within_bytes(self._unstable[low - offset : high - offset], bytes_max)
+        assert self.snapshot is None, f"{low} is before the snapshot at {self.snapshot}"
         if high <= offset:
             return self._storage.entries(low, high, bytes_max)
         both = [*self._storage.entries(low, offset), *self._unstable[: high - offset]]
@@ -257,6 +286,7 @@ class Log:
             if position > 0:
                 entries = entries[position:]
             if entries[0].index <= self.last_index:
+                self._trace_conflict(entries[0])
                 self._truncate(entries[0].index - 1)
         self.append(entries)
         return last_new
@@ -267,6 +297,21 @@ class Log:
             if self.term(entry.index) != entry.term:
                 return position
         return len(entries)
+
+    def _trace_conflict(self, entry: Entry) -> None:
+        self._trace(
+            Level.INFO,
+            "found conflict at index %d [existing term: %d, conflicting term: %d]",
+            entry.index,
+            self._known_term(entry.index),
+            entry.term,
+        )
+        kept = (
+            "replace the unstable entries from"
+            if entry.index <= self.offset
+            else "truncate the unstable entries before"
+        )
+        self._trace(Level.INFO, f"{kept} index %d", entry.index)
 
     def _truncate(self, last: int) -> None:
         """Drops the entries after last: they are of a leader whose term has passed."""
@@ -294,6 +339,8 @@ class Log:
     def restore(self, snapshot: Snapshot) -> None:
         """Replaces the whole log by a snapshot of what is committed."""
         assert snapshot.index > self.committed, (snapshot.index, self.committed)
+        text = "log [%s] starts to restore snapshot [index: %d, term: %d]"
+        self._trace(Level.INFO, text, self, snapshot.index, snapshot.term)
         self._unstable.clear()
         self.snapshot, self.snapshot_handed = snapshot, False
         self.offset = self.handed_offset = snapshot.index + 1
@@ -309,10 +356,12 @@ class Log:
     def has_unhanded(self) -> bool:
         return self.handed_offset <= self.last_index or (self.snapshot is not None and not self.snapshot_handed)
 
-    def hand_over(self) -> None:
-        """All unstable entries, and the snapshot, are in the Ready that is now written."""
+    def hand_over(self, committed: Sequence[Entry] = ()) -> None:
+        """All unstable entries, and the snapshot, are in the Ready that is now written; these are applied with it."""
         self.handed_offset = self.last_index + 1
         self.snapshot_handed = self.snapshot is not None
+        if committed:
+            self.applying = committed[-1].index
 
     def became_durable(self, entries: Sequence[Entry], snapshot: Snapshot | None) -> None:
         """What was handed over is on disk. Some of it may have been replaced meanwhile: that stays unstable."""
@@ -324,18 +373,59 @@ class Log:
         del self._unstable[: self.handed_offset - self.offset]
         self.offset = self.handed_offset
 
+    def has_unstable(self) -> bool:
+        return self.offset <= self.last_index
+
+    def became_stable(self, index: int, term: int) -> None:
+        """The log up to this entry is in the storage, and no write that is under way reaches below it. If the entry is
+        another one here, it has been replaced meanwhile, and that stays unstable."""
+        if index < self.offset and self.snapshot is not None and self.snapshot.index == index:
+            self._trace(Level.INFO, "entry at index %d matched unstable snapshot; ignoring", index)
+        elif not self.offset <= index <= self.last_index:
+            self._trace(Level.INFO, "entry at index %d missing from unstable log; ignoring", index)
+        elif (found := self._known_term(index)) != term:
+            text = "entry at (index,term)=(%d,%d) mismatched with entry at (%d,%d) in unstable log; ignoring"
+            self._trace(Level.INFO, text, index, term, index, found)
+        else:
+            del self._unstable[: index + 1 - self.offset]
+            self.offset = index + 1
+            self.handed_offset = max(self.handed_offset, self.offset)
+
+    def snapshot_became_stable(self, index: int) -> None:
+        """The same of a snapshot."""
+        if self.snapshot is not None and self.snapshot.index == index:
+            self.snapshot, self.snapshot_handed = None, False
+
     def unapplied(self, bytes_max: int) -> Sequence[Entry]:
-        """Committed entries to apply next. None before a received snapshot is durable: they follow it."""
-        if self.applied >= self.committed or self.snapshot is not None:
+        """Committed entries to apply next. None before a received snapshot is durable: they follow it.
+
+        bytes_max: of all that are given out and not applied; at least one entry, if nothing else is.
+        """
+        last = self.committed if self._applies_unstable else min(self.committed, self.offset - 1)
+        if self.applying >= last or self.snapshot is not None or self._applying_is_full:
             return ()
-        return self.entries(self.applied + 1, self.committed + 1, bytes_max)
+        return self.entries(self.applying + 1, last + 1, bytes_max - self._applying_bytes)
 
     def has_unapplied(self) -> bool:
-        return self.applied < self.committed and self.snapshot is None
+        last = self.committed if self._applies_unstable else min(self.committed, self.offset - 1)
+        return self.applying < last and self.snapshot is None and not self._applying_is_full
+
+    def count_applying(self, entries: Sequence[Entry], bytes_max: int) -> None:
+        """These are now applied while more may be asked for: not beyond bytes_max together with these."""
+        self._applying_bytes += size_bytes(entries)
+        is_cut = self.applying < min(self.committed, self.offset - 1)  # the next one would have exceeded bytes_max
+        self._applying_is_full = is_cut or self._applying_bytes >= bytes_max
+
+    def count_applied(self, entries: Sequence[Entry], bytes_max: int) -> None:
+        """The end of it."""
+        self._applying_bytes = max(0, self._applying_bytes - size_bytes(entries))
+        self._applying_is_full = self._applying_bytes >= bytes_max
 
     def became_applied(self, index: int) -> None:
         assert self.applied <= index <= self.committed, (self.applied, index, self.committed)
         self.applied = index
+        if index > self.applying:  # a snapshot
+            self.applying = index
 
     def snapshot_to_send(self) -> Snapshot | None:
         """For a follower whose next entry was compacted. None: not now."""

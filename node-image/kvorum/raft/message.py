@@ -4,10 +4,12 @@ Plain values with raftpb's names and numbers (etcd-io/raft), and no encoding: by
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 NONE = 0  # no member: ids are never 0
+APPEND_THREAD = (1 << 64) - 1  # who writes this member's log, with asynchronous storage writes
+APPLY_THREAD = (1 << 64) - 2  # who applies its committed entries then
 
 
 class EntryType(IntEnum):
@@ -38,6 +40,11 @@ class MessageType(IntEnum):
     READ_INDEX_REPLY = 16
     PRE_VOTE = 17
     PRE_VOTE_REPLY = 18
+    STORAGE_APPEND = 19
+    STORAGE_APPEND_REPLY = 20
+    STORAGE_APPLY = 21
+    STORAGE_APPLY_REPLY = 22
+    FORGET_LEADER = 23
 
 
 class Entry:
@@ -118,6 +125,18 @@ class Message:
     reject: bool = False
     reject_hint: int = 0
     context: bytes = b""
+
+
+@dataclass(slots=True)
+class StorageMessage(Message):
+    """What a storage thread of this member is to do (STORAGE_APPEND, STORAGE_APPLY); it never travels.
+
+    term, vote, commit: the hard state to write; all 0: unchanged.
+    responses:          to deliver when that, and all that the same thread was told before, is done: to this member too.
+    """
+
+    vote: int = NONE
+    responses: list[Message] = field(default_factory=list)
 
 
 CAMPAIGN_TRANSFER = b"CampaignTransfer"  # a vote asked for by the leader itself: its lease is not respected

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from difflib import unified_diff
 from pathlib import Path
 
-from kvorum.raft.replay import confchange, quorum
+from kvorum.raft.replay import confchange, interaction, quorum
 from kvorum.raft.replay.datadriven import Case, parse
 
 RUNNERS: dict[str, Callable[[list[Case]], list[str]]] = {
@@ -19,6 +19,8 @@ RUNNERS: dict[str, Callable[[list[Case]], list[str]]] = {
     "simple": confchange.run,
     "enter-joint": confchange.run,
     "leave-joint": confchange.run,
+    "add-nodes": interaction.run,
+    "log-level": interaction.run,
 }
 
 

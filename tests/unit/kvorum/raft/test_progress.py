@@ -26,7 +26,13 @@ def test_probe_waits_after_each_append() -> None:
     member.sent(3)
     assert paused(member)
     assert member.next == 5  # what was sent is not taken for granted
-    member.free_one()
+    member.is_waiting = False  # it has answered a heartbeat
+    assert not paused(member)
+
+
+def test_a_probe_without_entries_does_not_make_it_wait() -> None:
+    member = progress()
+    member.sent(0)
     assert not paused(member)
 
 
@@ -120,7 +126,7 @@ def test_nothing_is_sent_while_a_snapshot_is_under_way() -> None:
     member.sent(1)
     member.become_snapshot(9)
     assert (member.state, member.is_paused, member.next) == (ProgressState.SNAPSHOT, True, 10)
-    member.free_one()
+    member.is_waiting = False  # it has answered a heartbeat
     assert paused(member)
     assert not member.inflight
 
