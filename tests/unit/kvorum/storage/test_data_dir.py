@@ -87,11 +87,9 @@ def refuse_foreign(root: Path) -> None:
         (root / name).write_text("mine")
 
 
-def refuse_etcds(root: Path) -> None:
+def refuse_etcds_without_log(root: Path) -> None:
     (root / "member" / "snap").mkdir(parents=True)
     (root / "member" / "snap" / "db").write_bytes(b"bbolt")
-    (root / "member" / "wal").mkdir()
-    (root / "member" / "wal" / "0000000000000000-0000000000000000.wal").write_bytes(b"")
 
 
 def refuse_without_log(root: Path) -> None:
@@ -121,7 +119,11 @@ def refuse_file(root: Path) -> None:
             "holds .bashrc, mail, photos and 1 more, but no data of a member",
             "an empty or a new directory",
         ),
-        (refuse_etcds, r"was written by etcd \(member/snap/db\)", "join as a new member"),
+        (
+            refuse_etcds_without_log,
+            r"has etcd's tables \(member/snap/db\), but no log",
+            "Bring the missing part back",
+        ),
         (
             refuse_without_log,
             r"has tables \(member/store\), but no log \(member/wal\)",

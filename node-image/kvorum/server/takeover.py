@@ -1,0 +1,113 @@
+"""A data directory of etcd's becomes ours: the log stays, the tables are converted once, before the member starts.
+
+Safe at any crash: our tables appear under their name only when they are whole, and etcd's keep theirs until then. The
+members as of the tables are the snapshot file's and what the log says since, as etcd itself works them out; the rows of
+older versions may be wrong (peer-protocol.md, 6.6).
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, V2Request
+from kvorum.raft.config_change import Configuration
+from kvorum.raft.message import ConfChange, Entry, EntryType, Snapshot
+from kvorum.server.snapshot_db import import_snapshot
+from kvorum.state.dict_store import DictStore
+from kvorum.state.machine import CONSISTENT_INDEX, FIRST_TAGS
+from kvorum.state.membership import Membership
+from kvorum.state.store import META
+from kvorum.state.v2_request import apply_v2_request, is_v2_request
+from kvorum.state.v2_tree import BadV2Tree, decode_v2_tree, encode_v2_tree
+from kvorum.storage.bbolt_reader import BboltFile
+from kvorum.storage.data_dir import DataDir
+from kvorum.storage.entry_codec import decode_conf_change
+from kvorum.storage.fault import CorruptSnap, UnusableDataDir
+from kvorum.storage.replay import Replay
+from kvorum.storage.snap_file import newest_snap, snap_name
+
+log = logging.getLogger(__name__)
+
+
+async def take_over(data_dir: DataDir, replay: Replay) -> None:
+    """Convert etcd's tables to ours, if that is what the directory holds. Before the tables are opened.
+
+    replay: what the log holds, which is locked: no etcd runs here. Raises StorageFault; the directory is etcd's then.
+    """
+    db_path = data_dir.etcd_db
+    if db_path is None:
+        return
+    if data_dir.store_path.exists():
+        # Converted before a crash that came ahead of the renaming; or left by an etcd that was started here since.
+        # Either way ours are what the log goes on from.
+        happened = "etcd's tables, which kvorum's have replaced, were renamed"
+    else:
+        snapshot = _members_at(_applied_index(db_path), data_dir, replay)
+        done = await import_snapshot(db_path, data_dir.store_path, snapshot)
+        log.info("etcd's tables were converted", extra={"applied-index": done.index, "rows": done.rows_count})
+        happened = "a data directory of etcd's was taken over, its tables renamed so that no etcd goes on from them"
+    aside = data_dir.set_etcd_db_aside()
+    log.warning(happened, extra={"renamed": str(db_path), "to": str(aside)})
+
+
+def _applied_index(db_path: Path) -> int:
+    with BboltFile.open(db_path) as file:
+        rows = dict(file.rows(META.encode())) if META.encode() in file.bucket_names() else {}
+    return int.from_bytes(rows.get(CONSISTENT_INDEX, b""), "big")
+
+
+def _members_at(applied_index: int, data_dir: DataDir, replay: Replay) -> Snapshot:
+    """The newest snapshot of the log, its members and configuration brought up to applied_index by the entries since.
+
+    Without a snapshot the log tells all. The configuration in the tables may be another cluster's: of the one that was
+    backed up, if etcdutl restored them.
+    """
+    directory = data_dir.root / "member" / "snap"
+    base = newest_snap(directory, [replay.snapshot]) if replay.snapshot.index else Snapshot()
+    if base is None:
+        raise UnusableDataDir(
+            data_dir.root,
+            f"lacks the snapshot that its log mentions (member/snap/{snap_name(replay.snapshot)}), or it is broken",
+            "Bring the file back, or remove this member from the cluster, empty the directory, and add it again.",
+        )
+    since = [entry for entry in replay.entries if base.index < entry.index <= applied_index]
+    if applied_index < base.index or (since and since[0].index > base.index + 1):
+        raise UnusableDataDir(
+            data_dir.root,
+            f"has tables up to entry {applied_index}, a snapshot of {base.index}, and nothing of what lies between",
+            "Start etcd there once more, or remove the member from the cluster, empty the directory, and add it again.",
+        )
+    membership = Membership(DictStore())
+    if base.data:
+        try:
+            membership.restore(*decode_v2_tree(base.data))
+        except BadV2Tree as why:
+            raise CorruptSnap(directory / snap_name(base), str(why)) from None
+    configuration = Configuration.of(base.conf_state)
+    for change in _follow(membership, since):
+        configuration = configuration.after(change)
+    term = since[-1].term if since else base.term
+    return Snapshot(applied_index, term, configuration.state(), encode_v2_tree(membership))
+
+
+def _follow(membership: Membership, entries: Iterable[Entry]) -> Iterator[ConfChange]:
+    """Apply of the entries what concerns members and the cluster's version. Gives the changes that were not refused."""
+    for entry in entries:
+        data = entry.data
+        if entry.type == EntryType.CONF_CHANGE:
+            change, refusal = membership.apply(decode_conf_change(data))
+            if refusal is None:
+                yield change
+        elif is_v2_request(data):
+            apply_v2_request(V2Request.FromString(data), membership)
+        elif data and data[0] not in FIRST_TAGS:
+            request = InternalRaftRequest.FromString(data)
+            if request.HasField("v2"):
+                apply_v2_request(request.v2, membership)
+            elif request.HasField("cluster_version_set"):
+                membership.set_cluster_version(request.cluster_version_set.ver)
+            elif request.HasField("cluster_member_attr_set"):
+                told = request.cluster_member_attr_set
+                membership.publish(
+                    told.member_ID, told.member_attributes.name, list(told.member_attributes.client_urls)
+                )

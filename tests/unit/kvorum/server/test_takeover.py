@@ -1,0 +1,208 @@
+"""etcd's data directories become ours: members, configuration and keys are right, and a crash changes nothing."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from kvorum.raft.message import ConfState
+from kvorum.server import takeover
+from kvorum.server.takeover import take_over
+from kvorum.state.hash_kv import KeySpaceHash
+from kvorum.state.machine import Machine
+from kvorum.state.store import TABLES
+from kvorum.storage.bbolt_reader import BboltFile
+from kvorum.storage.bbolt_writer import write_bbolt
+from kvorum.storage.data_dir import DataDir
+from kvorum.storage.fault import Locked, LogLost, StorageFault, UnusableDataDir
+from kvorum.storage.lmdb_store import LmdbStore
+from kvorum.storage.replay import Replay
+
+from tests.unit.kvorum.state.driver import captured_table, hash_of, new_machine
+
+TESTDATA = Path(__file__).parents[1] / "storage" / "testdata"
+ASIDE = "db.taken-over-by-kvorum"
+LIFE, SNAPSHOT = "member-life", "member-snapshot"
+HASHES = {LIFE: {7: 409507257, 0: 3643176747}, SNAPSHOT: {10: 754725784, 64: 3547499420}}
+TABLES_OF = {LIFE: "life-db.json", SNAPSHOT: "snapshot-db.json"}
+
+
+def etcd_directory(root: Path, name: str) -> Path:
+    """As an etcd left it."""
+    (root / "member" / "wal").mkdir(parents=True)
+    (root / "member" / "snap").mkdir()
+    for path in (TESTDATA / name).iterdir():
+        if path.suffix == ".wal":
+            shutil.copy(path, root / "member" / "wal")
+        elif path.suffix == ".snap" or path.name == "db":
+            shutil.copy(path, root / "member" / "snap")
+    return root
+
+
+def taken(root: Path) -> tuple[dict[str, dict[bytes, bytes]], Replay]:
+    """The tables after a take-over."""
+    data_dir = DataDir.open(root)
+    wal, replay = data_dir.open_wal()
+    try:
+        asyncio.run(take_over(data_dir, replay))
+        store = LmdbStore.open(data_dir.store_path)
+        rows = {table: dict(store.scan(table)) for table in TABLES}
+        store.close()
+    finally:
+        wal.close()
+        data_dir.close()
+    return rows, replay
+
+
+def loaded(root: Path) -> Machine:
+    data_dir = DataDir.open(root)
+    machine = new_machine(LmdbStore.open(data_dir.store_path))
+    data_dir.close()
+    return machine
+
+
+@pytest.mark.parametrize("name", [LIFE, SNAPSHOT])
+def test_the_tables_are_etcds_and_the_log_fits_them(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = etcd_directory(tmp_path, name)
+    with caplog.at_level(logging.INFO):
+        rows, replay = taken(root)
+    # Worked out from the snapshot file and the log, and equal to what etcd 3.5.30 keeps beside it.
+    for table in TABLES:
+        assert rows[table] == captured_table(TABLES_OF[name], table), table
+    snap = sorted(path.name for path in (root / "member" / "snap").iterdir() if path.suffix != ".snap")
+    assert snap == [ASIDE]
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert vars(caplog.records[1])["to"] == str(root / "member" / "snap" / ASIDE)
+
+    machine = loaded(root)
+    assert machine.applied_index <= replay.last_index
+    for revision, told in HASHES[name].items():
+        found = hash_of(machine, revision)
+        assert isinstance(found, KeySpaceHash)
+        assert found.hash == told
+
+
+def test_nothing_happens_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    first, _ = taken(root)
+    caplog.clear()
+    again, _ = taken(root)
+    assert again == first
+    assert not caplog.records
+
+
+def rewrite_db(root: Path, table: str, changes: dict[bytes, bytes]) -> None:
+    db = root / "member" / "snap" / "db"
+    with BboltFile.open(db) as file:
+        tables = {name: dict(file.rows(name)) for name in file.bucket_names()}
+    tables[table.encode()] |= changes
+    write_bbolt(db, [(name, sorted(tables[name].items())) for name in sorted(tables)])
+
+
+def test_members_and_configuration_are_the_logs_whatever_the_rows_say(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path, LIFE)
+    rewrite_db(root, "meta", {b"confState": b'{"voters":[77],"auto_leave":false}'})  # of a cluster that was backed up
+    rewrite_db(root, "members", {b"4d": b'{"id":77,"peerURLs":["http://zombie"]}'})
+    rows, _ = taken(root)
+    assert rows["members"] == captured_table("life-db.json", "members")
+    assert rows["meta"] == captured_table("life-db.json", "meta")
+    machine = loaded(root)
+    assert machine.conf_state == ConfState(voters=(6183596441604373225, 9447328442032054562, 12683383893584920705))
+
+
+def test_a_crash_between_the_two_steps_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    with monkeypatch.context() as patch:
+        patch.setattr(DataDir, "set_etcd_db_aside", crash)
+        with pytest.raises(Crashed):
+            taken(root)
+    assert (root / "member" / "store").exists()
+    assert (root / "member" / "snap" / "db").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(takeover, "import_snapshot", crash)  # not again
+        rows, _ = taken(root)
+    assert rows["key"] == captured_table("snapshot-db.json", "key")
+    assert not (root / "member" / "snap" / "db").exists()
+
+
+def test_what_an_etcd_leaves_that_was_started_there_later_is_set_aside_too(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    first, _ = taken(root)
+    snap = root / "member" / "snap"
+    for _ in range(2):
+        (snap / "db").write_bytes(b"an empty one")
+        again, _ = taken(root)
+        assert again == first
+    names = sorted(path.name for path in snap.iterdir() if path.suffix != ".snap")
+    assert names == [ASIDE, f"{ASIDE}-2", f"{ASIDE}-3"]
+    assert (snap / ASIDE).stat().st_size == (TESTDATA / SNAPSHOT / "db").stat().st_size
+
+
+def test_what_a_crash_left_of_a_conversion_is_no_store(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    half = root / "member" / "store.tmp"
+    half.mkdir()
+    (half / "data.mdb").write_bytes(b"half")
+    rows, _ = taken(root)
+    assert rows["key"] == captured_table("snapshot-db.json", "key")
+    assert not half.exists()
+
+
+class Crashed(Exception):
+    pass
+
+
+def crash(*_: object) -> None:
+    raise Crashed
+
+
+# --- what is refused, with the directory as it was -------------------------------------------------------------------
+
+
+def refused(root: Path, kind: type[StorageFault], why: str) -> None:
+    before = sorted((str(path), path.stat().st_size) for path in (root / "member" / "snap").rglob("*"))
+    with pytest.raises(kind, match=why):
+        taken(root)
+    assert sorted((str(path), path.stat().st_size) for path in (root / "member" / "snap").rglob("*")) == before
+    assert not (root / "member" / "store").exists()
+
+
+def test_a_directory_that_an_etcd_uses_is_refused_by_name_and_untouched(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    db = root / "member" / "snap" / "db"
+    with db.open("rb") as etcd:
+        fcntl.flock(etcd, fcntl.LOCK_EX)
+        for ask in (lambda: DataDir.is_unused(root, root / "member" / "wal"), lambda: DataDir.open(root)):
+            with pytest.raises(Locked, match=f"{db} is in use by another process"):
+                ask()
+    assert sorted(os.listdir(root / "member")) == ["snap", "wal"]
+    taken(root)
+
+
+def test_tables_behind_the_snapshot_are_refused(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    rewrite_db(root, "meta", {b"consistent_index": (62).to_bytes(8, "big")})
+    refused(root, UnusableDataDir, "tables up to entry 62, a snapshot of 63, and nothing of what lies between")
+
+
+def test_a_missing_or_broken_snapshot_file_is_named(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    (root / "member" / "snap" / "0000000000000002-000000000000003f.snap").unlink()
+    refused(root, UnusableDataDir, r"lacks the snapshot .*member/snap/0000000000000002-000000000000003f.snap\)")
+
+
+def test_a_damaged_db_is_refused(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    os.truncate(root / "member" / "snap" / "db", 16_384)
+    refused(root, StorageFault, r"snap/db: page \d is missing: the file ends after 16384 bytes")
+
+
+def test_etcds_tables_without_a_log_are_a_member_that_lost_it(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    shutil.rmtree(root / "member" / "wal")
+    refused(root, LogLost, r"has etcd's tables \(member/snap/db\), but no log")
