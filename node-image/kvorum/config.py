@@ -89,6 +89,10 @@ class Config:
     heartbeat_interval_ms: int
     election_timeout_ms: int
     initial_election_tick_advance: bool
+    snapshot_count: int  # entries
+    snapshot_catch_up_entries: int
+    max_snapshots: int  # 0: all
+    max_wals: int  # 0: all
     quota_backend_bytes: int  # negative: no quota
     backend_batch_interval_ms: int
     backend_batch_limit: int
@@ -454,6 +458,10 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         heartbeat_interval_ms=heartbeat_ms,
         election_timeout_ms=election_ms,
         initial_election_tick_advance=values.boolean("initial-election-tick-advance"),
+        snapshot_count=values.integer("snapshot-count") or SNAPSHOT_COUNT_DEFAULT,
+        snapshot_catch_up_entries=values.integer("experimental-snapshot-catchup-entries") or CATCH_UP_ENTRIES_DEFAULT,
+        max_snapshots=values.integer("max-snapshots"),
+        max_wals=values.integer("max-wals"),
         quota_backend_bytes=quota or QUOTA_DEFAULT_BYTES,
         backend_batch_interval_ms=values.milliseconds("backend-batch-interval") or 100,
         backend_batch_limit=values.integer("backend-batch-limit") or 10_000,

@@ -44,9 +44,11 @@ from kvorum.server.lone_cluster import lone_entries
 from kvorum.server.peers import LeaseLife, PeerHash
 from kvorum.server.server import HASH_ROWS_A_SLICE, Server
 from kvorum.server.settings import Settings
+from kvorum.server.snapshots import raft_log_from
+from kvorum.server.takeover import take_over
 from kvorum.state import v2_request
 from kvorum.state.hash_kv import Hashing
-from kvorum.state.machine import Machine, UnsupportedEntry
+from kvorum.state.machine import Machine
 from kvorum.storage.data_dir import DataDir
 from kvorum.storage.entry_codec import decode_metadata, encode_metadata
 from kvorum.storage.fault import CorruptStore, StorageFault
@@ -94,6 +96,7 @@ class PeerSide:
         self.add_peer = transport.add_peer
         self.remove_peer = transport.remove_peer
         self.active_since = transport.active_since
+        self.send_snapshot = transport.send_snapshot
         self._discovery = discovery
 
     async def version(self, urls: Sequence[str]) -> str | None:
@@ -151,8 +154,8 @@ class Node:
             born = await birth.find(config, discovery) if unused else None
             data_dir = open_data_dir(config.data_dir, config.wal_dir)  # the ports and the cluster are known to be good
             node = cls(config, data_dir, discovery)
-            await node._run(node._restart() if born is None else node._begin(born))
-        except (StorageFault, CannotListen, JoinRefused, DataLost, Differs, UnsupportedEntry) as error:
+            await node._run(await node._restart() if born is None else node._begin(born))
+        except (StorageFault, CannotListen, JoinRefused, DataLost, Differs) as error:
             trouble = trouble_of(error)
             if trouble is None:
                 raise StartRefused(*lines_of(error)) from error
@@ -164,13 +167,18 @@ class Node:
 
     # -- who we are ----------------------------------------------------------------------------------------------
 
-    def _restart(self) -> Beginning:
+    async def _restart(self) -> Beginning:
         wal, replay = self._data_dir.open_wal()
         if replay.set_aside is not None:
             log.warning("the log's last record was torn by a crash and cut off", extra={"copy": str(replay.set_aside)})
         member_id, cluster_id = decode_metadata(replay.metadata)
-        raft_log = MemoryStorage(hard_state=replay.hard_state, entries=replay.entries)
-        return Beginning(member_id, cluster_id, wal, raft_log, replay)
+        try:
+            await take_over(self._data_dir, replay)
+            self._data_dir.finish_snapshot(replay)
+        except StorageFault:
+            wal.close()
+            raise
+        return Beginning(member_id, cluster_id, wal, MemoryStorage(), replay)  # the log follows from the tables, too
 
     def _begin(self, born: Birth) -> Beginning:
         metadata = encode_metadata(born.member_id, born.cluster_id)
@@ -205,6 +213,10 @@ class Node:
             progress_notify_ms=config.watch_progress_notify_interval_ms,
             auto_compaction_period_ms=config.auto_compaction_period_ms,
             auto_compaction_revisions=config.auto_compaction_revisions,
+            snapshot_count=config.snapshot_count,
+            snapshot_catch_up_entries=config.snapshot_catch_up_entries,
+            snapshots_max=config.max_snapshots,
+            wals_max=config.max_wals,
             warning_apply_s=config.warning_apply_duration_s,
             claimed_version=config.claim_etcd_version,
         )
@@ -216,6 +228,8 @@ class Node:
             _load(machine, self._data_dir.store_path)
             if beginning.replay is not None:
                 self._data_dir.check_applied(beginning.replay, machine.applied_index)
+                raft_log = raft_log_from(beginning.replay, machine, settings.snapshot_catch_up_entries)
+                beginning = replace(beginning, raft_log=raft_log)
             if config.force_new_cluster:
                 beginning = _alone(config, beginning, machine)
             if config.initial_corrupt_check:
@@ -232,7 +246,7 @@ class Node:
             on_unreachable=raft.report_unreachable,
             on_removed=self._removed,
             on_ended=self._ended,
-            on_snapshot=raft.report_snapshot,
+            on_snapshot=self._send_snapshot,
         )
         self.server = server = Server(
             member_id=beginning.member_id,
@@ -240,9 +254,11 @@ class Node:
             cluster_token=config.initial_cluster_token,
             settings=settings,
             raft=raft,
+            raft_log=beginning.raft_log,
             wal=beginning.wal,
             store=store,
             machine=machine,
+            files=self._data_dir.snapshot_files,
             peers=PeerSide(self._transport, self._discovery),
             loop=loop,
             on_fatal=_fatal,
@@ -284,6 +300,9 @@ class Node:
     def _flush_answers(self) -> None:
         for listener in self._listeners:
             listener.flush()
+
+    def _send_snapshot(self, message: Message) -> None:
+        self.server.snapshots.send(message)
 
     def _step(self, messages: list[Message]) -> None:
         self.server.step(messages)
@@ -440,7 +459,7 @@ def _require_no_error(task: "asyncio.Task[None]") -> None:
 
 def _fatal(error: BaseException) -> None:
     """Nothing more may be promised. A disk that failed needs no traceback, a broken invariant does."""
-    log.critical("%s", error, exc_info=None if isinstance(error, (StorageFault, UnsupportedEntry)) else error)
+    log.critical("%s", error, exc_info=None if isinstance(error, StorageFault) else error)
     logging.shutdown()
     os._exit(1)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from kvorum.raft.message import Message
@@ -47,6 +48,10 @@ class Peers(Protocol):
 
     def active_since(self, member_id: int) -> float | None:
         """Since when (the loop's clock) it has been reachable without a break; None if it is not."""
+        ...
+
+    async def send_snapshot(self, message: Message, database: Path) -> None:
+        """Posts a MsgSnap with the file behind it to message.to. Raises OSError, PeerRefused."""
         ...
 
     async def version(self, urls: Sequence[str]) -> str | None:

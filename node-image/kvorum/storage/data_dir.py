@@ -1,7 +1,7 @@
 """The data directory: what lies where in it, whose it is, and whether it is whole.
 
     DATA/member/wal/     the log, as etcd's
-    DATA/member/snap/    Raft snapshots, as etcd's
+    DATA/member/snap/    Raft snapshots, as etcd's; and `db`, etcd's own tables, until they are taken over
     DATA/member/store/   the tables (LMDB)
     DATA/member/lock     held by the node that runs
 
@@ -21,9 +21,12 @@ from kvorum.storage.fault import CorruptWal, Locked, LogLost, StorageFault, Unus
 from kvorum.storage.lmdb_store import LmdbStore, map_bytes
 from kvorum.storage.replay import Replay
 from kvorum.storage.segment import NO_STATE, SEGMENT_BYTES
+from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
 
 _IGNORED = frozenset(("lost+found",))  # the root of a fresh volume has it
+_ETCD_DB = "db"  # in member/snap
+ETCD_DB_ASIDE = "db.taken-over-by-kvorum"
 _EMPTY_IT = "If the member is gone for good, empty the directory; else give --data-dir the path that holds its data."
 _REPLACE_MEMBER = (
     "Bring the missing part back, or remove this member from the cluster, empty the directory, and add it again."
@@ -44,6 +47,7 @@ class DataDir:
         self.wal_path = wal_path
         self.store_path = root / "member" / "store"
         self.is_new = is_new  # no log in it: the member is to be bootstrapped or to join
+        self.snapshot_files = SnapshotFiles(self.store_path, disk)
         self._disk = disk
         self._lock = lock
 
@@ -91,6 +95,34 @@ class DataDir:
         """See Wal.open. Raises CorruptWal, Locked, WalFailed."""
         return Wal.open(self.wal_path, disk=self._disk, segment_bytes=self.segment_bytes)
 
+    @property
+    def etcd_db(self) -> Path | None:
+        """etcd's tables, where an etcd was the last to run here, or etcdutl restored a backup: to be taken over."""
+        path = self.root / "member" / "snap" / _ETCD_DB
+        return path if self._disk.exists(path) else None
+
+    def set_etcd_db_aside(self) -> Path:
+        """Give etcd's tables another name, so that no etcd goes on from them. Raises UnusableDataDir."""
+        assert self.etcd_db is not None
+        snap = self.etcd_db.parent
+        try:
+            # An etcd that was started here by mistake leaves an empty one each time: the first is worth keeping.
+            before = sum(name.startswith(ETCD_DB_ASIDE) for name in self._disk.names(snap))
+            aside = snap / (f"{ETCD_DB_ASIDE}-{before + 1}" if before else ETCD_DB_ASIDE)
+            self._disk.rename(self.etcd_db, aside)
+            self._disk.sync_directory(snap)
+        except OSError as error:
+            raise _unusable(self.root, error) from error
+        return aside
+
+    def finish_snapshot(self, replay: Replay) -> None:
+        """A leader's snapshot that the log mentions becomes the tables, if a crash kept it from that. Before
+        open_store(). Raises StoreFailed, CorruptStore, UnusableDataDir."""
+        try:
+            self.snapshot_files.finish(replay.snapshot.index)
+        except OSError as error:
+            raise _unusable(self.root, error) from error
+
     def open_store(self, quota_bytes: int) -> LmdbStore:
         """Only once there is a log: tables without one are refused at the next start.
 
@@ -110,11 +142,10 @@ class DataDir:
                 None,
                 f"the log ends with {replay.last_index}, but {applied_index} is in the tables already",
             )
-        if replay.entries and applied_index + 1 < replay.entries[0].index:
+        first_index = replay.entries[0].index if replay.entries else replay.last_index + 1
+        if applied_index + 1 < first_index:
             raise CorruptWal(
-                self.wal_path,
-                None,
-                f"the log begins with {replay.entries[0].index}, but the tables end with {applied_index}",
+                self.wal_path, None, f"the log begins with {first_index}, but the tables end with {applied_index}"
             )
 
     def close(self) -> None:
@@ -135,12 +166,10 @@ def _examine(root: Path, wal_path: Path, disk: Disk) -> bool:
             )
         return not has_log
     parts = set(disk.names(root / "member"))
-    if "snap" in parts and "db" in disk.names(root / "member" / "snap"):
-        raise UnusableDataDir(
-            root,
-            "was written by etcd (member/snap/db)",
-            "kvorum cannot take over etcd's files: give --data-dir an empty directory, and join as a new member.",
-        )
+    if "snap" in parts and _ETCD_DB in disk.names(root / "member" / "snap"):
+        _require_unused(root / "member" / "snap" / _ETCD_DB, disk)
+        if not has_log:
+            raise LogLost(root, f"has etcd's tables (member/snap/{_ETCD_DB}), but no log ({wal_path})", _REPLACE_MEMBER)
     if not has_log and "store" in parts:
         where = "member/wal" if wal_path == root / "member" / "wal" else str(wal_path)
         raise LogLost(root, f"has tables (member/store), but no log ({where})", _REPLACE_MEMBER)
@@ -150,6 +179,16 @@ def _examine(root: Path, wal_path: Path, disk: Disk) -> bool:
     if not has_log and strange:
         raise UnusableDataDir(root, f"holds {_some(strange)} in member/, but no log (member/wal)", _EMPTY_IT)
     return not has_log
+
+
+def _require_unused(db_path: Path, disk: Disk) -> None:
+    """Raises Locked where an etcd runs on its tables: it holds a lock on the file."""
+    file = disk.open(db_path)
+    try:
+        if not file.lock():
+            raise Locked(db_path)
+    finally:
+        file.close()
 
 
 def _make_directories(path: Path, disk: Disk) -> None:

@@ -5,24 +5,27 @@ The event loop, its clock and the disks are real too; ticks are short, so that a
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from google.protobuf.message import Message as Request
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.raft.core import Config, RawNode
 from kvorum.raft.log import MemoryStorage
-from kvorum.raft.message import HardState, Message
+from kvorum.raft.message import HardState, Message, MessageType
 from kvorum.server.asked import AskedByPeers
 from kvorum.server.peers import LeaseLife, PeerHash, PeerRefused
 from kvorum.server.server import Server
 from kvorum.server.settings import Settings
+from kvorum.server.snapshots import Incoming, raft_log_from
 from kvorum.state import membership
 from kvorum.state.machine import Machine
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.storage.entry_codec import encode_metadata
 from kvorum.storage.lmdb_store import LmdbStore
+from kvorum.storage.replay import Replay
+from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
 
 from tests.kit.deadline import wait_until_async
@@ -66,10 +69,14 @@ class Wire:
         self._id = member_id
         self.cut: set[int] = set()
         self.lost: Callable[[Message], bool] = lambda message: False
+        self.changed: Callable[[Message], Message] = lambda message: message  # of a snapshot, on its way
         self._since = asyncio.get_running_loop().time() - 60.0
 
     def send(self, messages: Sequence[Message]) -> None:
         for message in messages:
+            if message.type is MessageType.SNAPSHOT:
+                self._network.servers[self._id].snapshots.send(message)
+                continue
             target = None if self.lost(message) else self._network.servers.get(message.to)
             if (
                 target is not None
@@ -77,6 +84,26 @@ class Wire:
                 and self._id not in self._network.wires[message.to].cut
             ):
                 asyncio.get_running_loop().call_soon(target.step, [message])
+
+    async def send_snapshot(self, message: Message, database: Path) -> None:
+        """In pieces, as a socket would bring it; a member that is cut off meanwhile loses the rest."""
+        taking: Incoming | str | None = None
+        for piece in pieces(database):
+            target = self._network.servers.get(message.to)
+            if target is None or message.to in self.cut or self._id in self._network.wires[message.to].cut:
+                if isinstance(taking, Incoming):
+                    taking.abandon()
+                raise ConnectionError("cut off")
+            if taking is None:
+                taking = AskedByPeers(target).receive_snapshot(self.changed(message))
+            if isinstance(taking, str):
+                raise PeerRefused(taking)
+            taking.write(piece)
+            await asyncio.sleep(0)
+        assert isinstance(taking, Incoming)
+        refused = await taking.finish()
+        if refused is not None:
+            raise PeerRefused(refused)
 
     def add_peer(self, member_id: int, urls: Sequence[str]) -> None:
         return None  # every server of the network is in reach
@@ -126,6 +153,7 @@ class Cluster:
         self.servers: dict[int, Server] = {}
         self.wires: dict[int, Wire] = {}
         self.broken: list[BaseException] = []
+        self._folders: dict[int, Path] = {}
 
     async def start(self, count: int) -> "Cluster":
         names = [(f"n{n}", (f"http://127.0.0.1:{n}",)) for n in range(1, count + 1)]
@@ -135,17 +163,56 @@ class Cluster:
         for member in members:
             folder = self._folder / member.name
             folder.mkdir()
+            (folder / "snap").mkdir()
             metadata = encode_metadata(member.id, 1)
             wal = Wal.create(folder / "wal", metadata, hard_state, entries, segment_bytes=1 << 20)
             self._run(member.id, folder, wal, MemoryStorage(hard_state=hard_state, entries=entries))
+            self._folders[member.id] = folder
         await self.elected()
         return self
 
-    def _run(self, member_id: int, folder: Path, wal: Wal, raft_log: MemoryStorage) -> None:
+    def adopt(self, *numbers: int) -> None:
+        """Starts members that an earlier cluster left in the folder."""
+        for number in numbers:
+            (member,) = membership.bootstrap_members([(f"n{number}", (f"http://127.0.0.1:{number}",))], "t")
+            self._folders[member.id] = self._folder / member.name
+            self.restart(member.id)
+
+    def restart(self, member_id: int) -> Server:
+        """Of one that was stopped (see stop_one), or killed: from what is on its disk."""
+        folder = self._folders[member_id]
+        wal, replay = Wal.open(folder / "wal", segment_bytes=1 << 20)
+        files = SnapshotFiles(folder / "store")
+        files.finish(replay.snapshot.index)
+        self._run(member_id, folder, wal, replay, files)
+        return self.servers[member_id]
+
+    def stop_one(self, member_id: int) -> None:
+        self.servers.pop(member_id).stop()
+
+    def files(self, member_id: int) -> SnapshotFiles:
+        return SnapshotFiles(self._folders[member_id] / "store")
+
+    def _run(
+        self,
+        member_id: int,
+        folder: Path,
+        wal: Wal,
+        begins: MemoryStorage | Replay,
+        files: SnapshotFiles | None = None,
+    ) -> None:
         settings = self.settings
-        store = LmdbStore.open(folder / "store")
+        files = files or SnapshotFiles(folder / "store")
+        store = LmdbStore.open(files.store_path)
         machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=settings.quota_bytes)
         machine.load()
+        if isinstance(begins, Replay):
+            raft_log = raft_log_from(begins, machine, settings.snapshot_catch_up_entries)
+            raft_log.conf_state = machine.conf_state
+            term, vote, commit = raft_log.hard_state.term, raft_log.hard_state.vote, raft_log.hard_state.commit
+            raft_log.set_hard_state(HardState(term, vote, max(commit, machine.applied_index)))
+        else:
+            raft_log = begins
         config = Config(id=member_id, election_ticks=settings.election_ticks)
         raft = RawNode(config, raft_log, applied=machine.applied_index, random=random.Random(member_id).randrange)
         self.wires[member_id] = Wire(self, member_id)
@@ -155,9 +222,11 @@ class Cluster:
             cluster_token="t",
             settings=settings,
             raft=raft,
+            raft_log=raft_log,
             wal=wal,
             store=store,
             machine=machine,
+            files=files,
             peers=self.wires[member_id],
             loop=asyncio.get_running_loop(),
             on_fatal=self.broken.append,
@@ -197,6 +266,12 @@ class Cluster:
         for server in self.servers.values():
             server.stop()
         assert not self.broken, self.broken
+
+
+def pieces(database: Path, piece_bytes: int = 64 << 10) -> Iterator[bytes]:
+    with open(database, "rb") as file:
+        while piece := file.read(piece_bytes):
+            yield piece
 
 
 def put_payload(key: bytes, value: bytes, lease: int = 0) -> bytes:
