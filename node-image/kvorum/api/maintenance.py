@@ -1,5 +1,13 @@
 """etcdserverpb.Maintenance: what a member says of itself, hashes, alarms, defragmentation, handing leadership over."""
 
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
 from google.protobuf.message import DecodeError
 
 from kvorum.api.kv import bad_request, fail
@@ -8,11 +16,22 @@ from kvorum.net.call import Call
 from kvorum.raft.message import NONE
 from kvorum.server import reconfiguration
 from kvorum.server.server import Server
+from kvorum.server.snapshot_db import ConversionFailed
 from kvorum.state import refusal
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
+from kvorum.wire import grpc
+from kvorum.wire.grpc import Code
 
 ALARM = b"\x52"
+SNAPSHOT_BLOB_BYTES = 32 << 10  # etcd's
+SNAPSHOT_READ_BYTES = 256 << 10  # at once; 1 ms of the loop
+SNAPSHOT_BUFFERED_BYTES_MAX = 64 << 10
+SNAPSHOT_STALLED_S = 60.0
+
+InThread = Callable[..., Awaitable[Any]]
+
+log = logging.getLogger(__name__)
 
 
 def status(server: Server, call: Call) -> None:
@@ -73,6 +92,55 @@ def defragment(server: Server, call: Call) -> None:
 async def _defragment(server: Server, call: Call) -> None:
     await server.defragment()
     call.reply(b"")  # etcd's answer has no header here
+
+
+def snapshot(server: Server, call: Call) -> None:
+    """The whole store as etcd's database, in pieces, and its SHA-256 behind it."""
+
+    def asked(message: bytes) -> None:
+        call.on_message = call.on_end = None
+        task = server.spawn(_snapshot(server, call), call)
+
+        def closed() -> None:
+            task.cancel()
+
+        call.on_close = closed
+
+    call.on_message = asked
+    call.on_end = lambda: call.fail(grpc.NO_MESSAGE.code, grpc.NO_MESSAGE.message)
+
+
+async def _snapshot(server: Server, call: Call) -> None:
+    try:
+        async with server.snapshots.exported() as path:
+            await _stream_file(path, call, server.snapshots.in_thread)
+    except ConversionFailed as error:
+        log.error("no snapshot could be made for a client: %s", error)
+        call.fail(Code.INTERNAL, "kvorum: no snapshot could be made, see the member's log")
+    except TimeoutError:
+        call.fail(Code.DEADLINE_EXCEEDED, f"kvorum: nothing of the snapshot was read for {SNAPSHOT_STALLED_S:g} s")
+
+
+async def _stream_file(path: Path, call: Call, in_thread: InThread) -> None:
+    """Raises TimeoutError."""
+    writable = asyncio.Event()
+    call.on_writable = writable.set
+    digest = hashlib.sha256()
+    file = await in_thread(open, path, "rb")
+    with file:
+        remaining_bytes = os.fstat(file.fileno()).st_size
+        while piece := await in_thread(file.read, SNAPSHOT_READ_BYTES):
+            await in_thread(digest.update, piece)
+            for at in range(0, len(piece), SNAPSHOT_BLOB_BYTES):
+                blob = piece[at : at + SNAPSHOT_BLOB_BYTES]
+                remaining_bytes -= len(blob)
+                call.push(rpc.SnapshotResponse(remaining_bytes=remaining_bytes, blob=blob).SerializeToString())
+            while call.buffered_bytes > SNAPSHOT_BUFFERED_BYTES_MAX:
+                writable.clear()
+                async with asyncio.timeout(SNAPSHOT_STALLED_S):
+                    await writable.wait()
+    call.push(rpc.SnapshotResponse(blob=digest.digest()).SerializeToString())
+    call.finish()
 
 
 def move_leader(server: Server, call: Call) -> None:

@@ -18,6 +18,7 @@ from kvorum.state import refusal
 
 Handler = Callable[[Server, Call], None]
 
+SNAPSHOT = "/etcdserverpb.Maintenance/Snapshot"
 UNARY: dict[str, Handler] = {
     "/etcdserverpb.KV/Range": kv.range_,
     "/etcdserverpb.KV/Put": kv.put,
@@ -45,6 +46,7 @@ UNARY: dict[str, Handler] = {
 STREAMS: dict[str, Handler] = {
     "/etcdserverpb.Watch/Watch": watch.watch,
     "/etcdserverpb.Lease/LeaseKeepAlive": lease.keep_alive,
+    SNAPSHOT: maintenance.snapshot,
     "/grpc.health.v1.Health/Watch": health.watch,
 }
 ANSWERED_ALWAYS = {"/etcdserverpb.Maintenance/Status", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
@@ -73,4 +75,8 @@ def _guarded(server: Server, handler: Handler, path: str, call: Call) -> None:
 
 
 def _learner_may(path: str, call: Call) -> bool:
-    return path in ANSWERED_ALWAYS or (path == RANGE and rpc.RangeRequest.FromString(call.body).serializable)
+    return (
+        path in ANSWERED_ALWAYS
+        or path == SNAPSHOT
+        or (path == RANGE and rpc.RangeRequest.FromString(call.body).serializable)
+    )

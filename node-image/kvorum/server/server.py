@@ -256,11 +256,12 @@ class Server:
         body = b"\x08\x01\x10" + varint(self.member_id) + b"\x18\x01"
         self.propose(b"\x52" + varint(len(body)) + body, Done(raised))
 
-    def spawn(self, work: Coroutine[Any, Any, None], answer: Answer) -> None:
-        """Runs what must wait for another member, for a call that is answered there."""
+    def spawn(self, work: Coroutine[Any, Any, None], answer: Answer) -> "asyncio.Task[None]":
+        """Runs what must wait for another member or for the disk, for a call that is answered there."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._task_done(task, answer))
+        return task
 
     def _task_done(self, task: "asyncio.Task[None]", answer: Answer) -> None:
         self._tasks.discard(task)
@@ -756,6 +757,8 @@ class Server:
         for member in machine.membership.members:
             if member.id != self.member_id:
                 self.peers.add_peer(member.id, member.peer_urls)
+        if machine.auth.enabled is not self._refuses_users:
+            self._auth_turned()
         self.watches.restored(told_revision=before.revision)
         self._release_applied()
         if machine.compaction.pending and not self._compacting:

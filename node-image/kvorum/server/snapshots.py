@@ -13,8 +13,9 @@ the swap by rename.
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -203,20 +204,17 @@ class Snapshots:
 
     # -- to clients --------------------------------------------------------------------------------------------------
 
-    async def export_for_client(self) -> Path:
-        """The database as of now, for the caller to read and remove. Waits while others are made. Raises
+    @asynccontextmanager
+    async def exported(self) -> AsyncIterator[Path]:
+        """The database with all that is applied now, as long as it is read. Waits for others who read theirs. Raises
         ConversionFailed."""
-        path = self._files.new_passing("sent")
         async with self._for_clients:
+            path = self._files.new_passing("sent")
             try:
                 await self._export(path)
-            except BaseException:
+                yield path
+            finally:
                 self._files.remove(path)
-                raise
-        return path
-
-    def remove(self, path: Path) -> None:
-        self._files.remove(path)
 
     # -- from the leader ---------------------------------------------------------------------------------------------
 
