@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from kvorum.client import Client, ClientError, Member
 from kvorum.state import membership
@@ -110,7 +110,7 @@ class World:
     def quorum(self) -> int:
         return len(self.nodes) // 2 + 1
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> Self:
         for node in self.nodes:
             node.start()
         try:

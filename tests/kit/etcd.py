@@ -24,6 +24,7 @@ PATCH_MIN = (
     16  # of 3.5: before it, RangeStream's absence, manual progress and some error codes differ from what we claim
 )
 SUITES = ("sid", "trixie")  # the newest first
+OLDEST_SUITE = "trixie"
 PACKAGES = ("etcd-server", "etcd-client")
 APT_TIMEOUT_S = 180.0
 
@@ -66,6 +67,18 @@ def require_etcd() -> Etcd:
             return found
         failures.append(f"{suite}: {passed_over[-1]}")
     raise EtcdMissing("; ".join(("no etcd 3.5.16 or later 3.5 on PATH or in .cache", *failures)))
+
+
+@cache
+def require_oldest_etcd() -> Etcd:
+    """The oldest etcd that may share a cluster with ours, 3.5.16, which is Debian 13's. Raises EtcdMissing."""
+    passed_over: list[str] = []
+    found = probe(fetch(OLDEST_SUITE), passed_over)
+    if found is None:
+        raise EtcdMissing(passed_over[-1])
+    if found.version != f"3.5.{PATCH_MIN}":
+        raise EtcdMissing(f"{OLDEST_SUITE} has {found.version}, and 3.5.{PATCH_MIN} was asked for")
+    return found
 
 
 def folders() -> Iterator[Path]:

@@ -142,7 +142,7 @@ class PeerNetwork:
         self._call(lambda: self._abort(lambda connection: {connection.sender, connection.to} == {one, other}))
 
     def close(self) -> None:
-        self._call(self._close)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(CALL_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CALL_S)
         self._loop.close()
@@ -180,12 +180,14 @@ class PeerNetwork:
             if condemned(connection):
                 connection.reset()
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         for server in self._servers:
             server.close()
         self._abort(lambda _: True)
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accepted(self, to: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = self._loop.create_task(self._carry(_Connection(to, writer), reader))

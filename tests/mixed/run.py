@@ -1,0 +1,197 @@
+"""Real etcds and our nodes in one cluster: python -m tests.mixed.run [--seed N] [--duration SECONDS].
+
+Half of the time two etcds and one of ours, half the reverse. Clients call all the time; leadership goes back and forth
+between the engines, processes die and hang, the network between members breaks, members fall so far behind that they
+need a snapshot of the other engine, are replaced, and users and roles are changed through an etcd. At checkpoints all
+members must hold the same, and no etcd may have anything to complain of. Ends with 1 and the evidence otherwise, and if
+too little happened for the run to mean anything.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.load import Load
+from tests.chaos.replay import check
+from tests.chaos.run import held_by_all, may_meet, recovered, require_enough, told
+from tests.chaos.world import ELECTION_S, RECOVERY_S
+from tests.kit.etcd import CACHE, EtcdMissing
+from tests.kit.processes import etcd_program, kvorum_program
+from tests.mixed.world import MixedWorld, tables_of
+
+PER_ENGINE = ("led_by_etcd", "led_by_ours", "etcd_behind", "ours_behind", "etcd_killed", "ours_killed", "etcd_replaced")
+SHARED = (
+    "ours_replaced",
+    "stopped",
+    "paused",
+    "one_way",
+    "both_ways",
+    "split",
+    "leader_unheard",
+    "slow_lines",
+    "slow_disk",
+    "power_cut",
+    "auth_changed",
+    "auth_enabled",
+)
+KINDS = PER_ENGINE + SHARED
+ALONE = {"etcd_behind", "ours_behind", "auth_enabled", "auth_changed", "led_by_etcd", "led_by_ours"}
+CHECKPOINT_ROUNDS = 4  # faults between two checkpoints
+LEAST = {
+    "SIGKILL": 3,
+    "SIGSTOP": 1,
+    "SIGTERM": 1,
+    "partitions": 3,
+    "slow lines": 1,
+    "led by etcd": 1,
+    "led by ours": 1,
+    "snapshots received by etcd": 1,
+    "snapshots received by ours": 1,
+    "members replaced": 2,
+    "auth changes": 5,
+    "puts while auth was on": 2,
+    "agreements": 3,
+    "writes checked": 300,
+    "reads checked": 100,
+    "txn ok": 50,
+    "grant ok": 3,
+    "compactions": 1,
+}
+
+
+async def afflicted(
+    world: MixedWorld, load: Load, kinds: Sequence[str], until_s: float, hold_s: tuple[float, float]
+) -> None:
+    """Decks of the kinds, shuffled, until the time is up; the first deck is played to its end."""
+    decks = 0
+    while not decks or time.monotonic() < until_s:
+        deck = list(kinds)
+        world.dice.shuffle(deck)
+        while deck and (not decks or time.monotonic() < until_s):
+            faults = [deck.pop()]
+            if deck and can_meet(faults[0], deck[-1]) and world.dice.random() < 0.25:
+                faults.append(deck.pop())
+            print(f"  {time.strftime('%H:%M:%S')} {' and '.join(faults)}", flush=True)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for fault in faults:
+                        group.create_task(getattr(world, fault)(world.dice.uniform(*hold_s)))
+            except* AssertionError as failures:
+                raise AssertionError(f"during {faults}: {failures.exceptions[0]}") from failures
+            world.require_alive()
+            await recovered(load, load.acknowledged, f"calls are answered after {faults}", world)
+            await world.note_leader()
+            world.counts["rounds"] += 1
+            if world.counts["rounds"] % CHECKPOINT_ROUNDS == 0:
+                await checkpoint(world, load)
+        decks += 1
+
+
+def can_meet(one: str, other: str) -> bool:
+    touching = {
+        "etcd_killed": "killed",
+        "ours_killed": "killed",
+        "etcd_replaced": "replaced",
+        "ours_replaced": "replaced",
+    }
+    if {one, other} & ALONE:
+        return False
+    return may_meet(touching.get(one, one), touching.get(other, other))
+
+
+async def checkpoint(world: MixedWorld, load: Load) -> None:
+    load.pause()
+    try:
+        await world.healthy()
+        await world.agree()
+        await world.require_quiet()
+    finally:
+        load.resume()
+
+
+async def story(
+    world: MixedWorld, dice: random.Random, kinds: Sequence[str], duration_s: float, hold_s: tuple[float, float]
+) -> Counter[str]:
+    load = Load(world.endpoints, random.Random(dice.random()), clients=5)
+    world.load = load
+    await world.prepare_auth()
+    load.start()
+    await afflicted(world, load, kinds, time.monotonic() + duration_s, hold_s)
+    await asyncio.to_thread(world.network.heal)
+    await world.healthy()
+    await load.stop()
+    await load.finish(RECOVERY_S)
+    await world.agree()
+    await world.require_quiet()
+    counts = check(load.history, lease_slack_s=2 * ELECTION_S)
+    await held_by_all(world, load)
+    counts["compactions"] = load.compactions
+    return counts + world.counts
+
+
+def run(
+    seed: int,
+    etcds: int,
+    duration_s: float,
+    hold_s: tuple[float, float] = (0.5, 4.0),
+    kinds: Sequence[str] = KINDS,
+) -> Counter[str]:
+    """Three members, so many of them etcds. Raises AssertionError with the evidence, and EtcdMissing."""
+    dice = random.Random(seed)
+    programs = [etcd_program()] * etcds + [kvorum_program()] * (3 - etcds)
+    CACHE.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="mixed-", dir=CACHE))
+    try:
+        with MixedWorld(programs, folder, dice) as world:
+            counts = asyncio.run(story(world, dice, kinds, duration_s, hold_s))
+            for node in world.nodes:
+                node.is_down = True
+                node.stop()
+            world.require_alive()
+            tables = {node.name: tables_of(node) for node in world.nodes}
+            for name in tables["n0"]:
+                alike = {node: rows[name] for node, rows in tables.items()}
+                assert len({str(rows) for rows in alike.values()}) == 1, f"table {name} differs: {alike}"
+    except AssertionError as broken:
+        raise AssertionError(f"seed {seed}, {etcds} etcds of 3, see {folder}: {broken}") from broken
+    shutil.rmtree(folder, ignore_errors=True)
+    return counts
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mixed.run", description="etcds and our nodes in one cluster")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--duration", type=float, default=1200.0, help="seconds")
+    options = parser.parse_args(arguments)
+    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    print(f"seed {seed}: make mixed SEED={seed} DURATION={options.duration:g} draws the same faults", flush=True)
+    for etcds in (2, 1):
+        started = time.monotonic()
+        print(f"{etcds} of 3 members are etcds", flush=True)
+        try:
+            counts = run(seed + etcds, etcds, options.duration / 2)
+            print(told(counts), flush=True)
+            require_enough(counts, LEAST)
+        except EtcdMissing as why:
+            print(f"NOT RUN: {why}", file=sys.stderr)
+            return 2
+        except AssertionError as failed:
+            print(f"FAILED {failed}", file=sys.stderr)
+            return 1
+        print(f"all well, {time.monotonic() - started:.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # gRPC's threads need not be waited for
