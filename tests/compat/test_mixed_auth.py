@@ -151,6 +151,10 @@ def changes(rng: random.Random) -> Iterator[tuple[str, Message]]:
     ]
     for _ in range(CHANGES):
         yield rng.choice(kinds)()
+    # More of one key than Go's sort keeps in their order, and one given over and over, as scripts do.
+    yield "RoleAdd", rpc.AuthRoleAddRequest(name="many")
+    for _ in range(40):
+        yield "RoleGrantPermission", rpc.AuthRoleGrantPermissionRequest(name="many", perm=perm())
 
 
 def hash_of(node: Node, revision: int) -> dict[str, Any]:

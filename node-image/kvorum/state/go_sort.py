@@ -38,7 +38,7 @@ class _Sorting:
             row[one], row[other] = row[other], row[one]
 
     def sort(self, start: int, stop: int, bad_left: int) -> None:
-        """bad_left: parts that may still be unbalanced; Go then takes a heap sort, which one new element never causes."""
+        """bad_left: parts that may still be unbalanced. Then Go takes a heap sort; one new element is no cause."""
         keys = self._keys
         balanced = partitioned = True
         while (length := stop - start) > INSERTION_MAX:

@@ -125,23 +125,21 @@ def test_the_revision_moves_with_each_change_and_when_it_is_turned_off() -> None
         return stored
 
     assert revision() == 1
-    for wanted, request in enumerate(
-        [
-            {"auth_user_add": {"name": b"root", "hashedPassword": HASH}},
-            {"auth_user_grant_role": {"user": b"root", "role": b"root"}},
-            {"auth_user_change_password": {"name": b"root", "hashedPassword": HASH}},
-            {"auth_role_add": {"name": b"r"}},
-            {"auth_role_grant_permission": {"name": b"r", "perm": {"key": b"a"}}},
-            {"auth_role_grant_permission": {"name": b"r", "perm": {"key": b"a"}}},  # once more, and it counts
-            {"auth_role_revoke_permission": {"role": b"r", "key": b"a"}},
-            {"auth_user_grant_role": {"user": b"root", "role": b"r"}},
-            {"auth_user_revoke_role": {"name": b"root", "role": b"r"}},
-            {"auth_role_delete": {"role": b"r"}},
-            {"auth_user_add": {"name": b"u", "hashedPassword": HASH}},
-            {"auth_user_delete": {"name": b"u"}},
-        ],
-        start=2,
-    ):
+    changes: list[dict[str, Any]] = [
+        {"auth_user_add": {"name": b"root", "hashedPassword": HASH}},
+        {"auth_user_grant_role": {"user": b"root", "role": b"root"}},
+        {"auth_user_change_password": {"name": b"root", "hashedPassword": HASH}},
+        {"auth_role_add": {"name": b"r"}},
+        {"auth_role_grant_permission": {"name": b"r", "perm": {"key": b"a"}}},
+        {"auth_role_grant_permission": {"name": b"r", "perm": {"key": b"a"}}},  # once more, and it counts
+        {"auth_role_revoke_permission": {"role": b"r", "key": b"a"}},
+        {"auth_user_grant_role": {"user": b"root", "role": b"r"}},
+        {"auth_user_revoke_role": {"name": b"root", "role": b"r"}},
+        {"auth_role_delete": {"role": b"r"}},
+        {"auth_user_add": {"name": b"u", "hashedPassword": HASH}},
+        {"auth_user_delete": {"name": b"u"}},
+    ]
+    for wanted, request in enumerate(changes, start=2):
         driver.done(**request)
         assert revision() == wanted, request
     driver.done(auth_user_grant_role={"user": b"root", "role": b"root"})
@@ -223,7 +221,8 @@ def test_answers_are_those_of_the_api() -> None:
     driver.enable()
 
     def answer(field: str, **request: Any) -> bytes:
-        return driver.asks(b"root", **{field: request}).body
+        asked: dict[str, Any] = {field: request}
+        return driver.asks(b"root", **asked).body
 
     assert rpc.AuthStatusResponse.FromString(answer("auth_status")) == rpc.AuthStatusResponse(
         enabled=True, authRevision=7

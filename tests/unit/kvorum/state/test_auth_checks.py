@@ -126,7 +126,8 @@ def test_who_is_not_named_or_knows_older_rights_is_refused(request_: dict[str, A
 
 def test_changing_users_needs_a_name_that_exists() -> None:
     driver = situation()
-    for request in ({"auth_disable": {}}, {"auth_role_add": {"name": b"x"}}):
+    changes: list[dict[str, Any]] = [{"auth_disable": {}}, {"auth_role_add": {"name": b"x"}}]
+    for request in changes:
         assert driver.refused(**request) == USER_EMPTY
         assert driver.asks(b"nobody", **request).refusal == USER_NOT_FOUND
         assert driver.asks(b"ann", **request).refusal == PERMISSION_DENIED
@@ -191,7 +192,8 @@ def test_while_an_alarm_is_active_nobody_is_asked_who_he_is() -> None:
 
 def test_reads_of_others_cost_nothing_where_nobody_waits() -> None:
     driver = situation()
-    for request in ({"range": {"key": b"b"}}, {"auth_status": {}}, {"auth_user_get": {"name": b"root"}}):
+    reads: list[dict[str, Any]] = [{"range": {"key": b"b"}}, {"auth_status": {}}, {"auth_user_get": {"name": b"root"}}]
+    for request in reads:
         outcome = driver.asks(b"ann", answering=False, **request)
         assert (outcome.refusal, outcome.body) == (None, b"")
 
