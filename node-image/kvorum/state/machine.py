@@ -63,10 +63,6 @@ class UnknownEntry(Exception):
     """An entry that is no request any etcd 3.5 knows. To go on would part this member from the others."""
 
 
-class UnsupportedEntry(Exception):
-    """An entry that etcd knows and this version does not apply yet. To go on would part this member from the others."""
-
-
 class Outcome(NamedTuple):
     """What came of an entry.
 
