@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-unit test-newest test-sim test-compat test-e2e test-faults sim chaos mixed bench lint fmt generate lock clean
+.PHONY: help env run test test-unit test-newest test-sim test-compat test-e2e test-faults sim chaos mixed replay bench lint fmt generate lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
@@ -83,6 +83,10 @@ chaos: env ## kill -9, partitions, slow and lossy disks under load: make chaos D
 
 mixed: env ## the same with real etcds and our nodes in one cluster: make mixed DURATION=1200 SEED=8812
 	@$(BIN)/python -m tests.mixed.run $(if $(SEED),--seed $(SEED)) $(if $(DURATION),--duration $(DURATION))
+
+replay: env ## etcd's own raft test files, or those below DIR: make replay DIR=...
+	@folder="$(DIR)"; [ -n "$$folder" ] || folder="$$($(BIN)/python -m tests.kit.go_raft)" || exit 2; \
+	$(BIN)/python -m kvorum.raft.replay "$$folder"
 
 bench: env ## three of ours against three real etcds, in turns; writes docs/performance.md
 	@command -v h2load >/dev/null || { echo "make: needs h2load: apt-get install nghttp2-client"; exit 2; }
