@@ -199,8 +199,13 @@ class Snapshots:
 
     async def _export(self, path: Path) -> Snapshot:
         """Everything applied by now, written by another process. Raises ConversionFailed."""
-        await self._server.commit()
-        return (await export_snapshot(self._files.store_path, path)).snapshot
+        server = self._server
+        await server.commit()
+        try:
+            return (await export_snapshot(self._files.store_path, path)).snapshot
+        finally:
+            if not server.stopped:
+                server.store.forget_dead_readers()  # a process that was killed would keep its pages for good
 
     # -- to clients --------------------------------------------------------------------------------------------------
 

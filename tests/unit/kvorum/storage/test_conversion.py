@@ -146,3 +146,31 @@ def test_a_store_of_another_format_is_refused_and_leaves_no_file(tmp_path: Path)
     with pytest.raises(StoreFailed, match="its format is b'2', this version knows b'1'"):
         export_db(tmp_path / "store", tmp_path / "db")
     assert not (tmp_path / "db").exists()
+
+
+def test_what_a_killed_reader_held_is_used_again(tmp_path: Path) -> None:
+    """An export that is killed leaves its place among LMDB's readers taken: no page freed since would be used again."""
+    store = filled(tmp_path / "store")
+    code = "import sys, os; from pathlib import Path; from kvorum.storage import conversion; "
+    code += "env = conversion._open_beside(Path(sys.argv[1])); txn = env.begin(); print('reading', flush=True); "
+    code += "sys.stdin.read()"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "store"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == b"reading\n"
+    reader.kill()
+    reader.communicate()
+
+    def growth() -> int:
+        before = store.size_bytes
+        for _ in range(20):
+            for number in range(200):
+                store.put(KEY, b"%08d" % number, os.urandom(300))
+            store.commit()
+        return store.size_bytes - before
+
+    assert growth() > 1 << 20, "each commit takes new pages"
+    store.forget_dead_readers()
+    assert growth() < 1 << 20
+    store.close()
