@@ -186,6 +186,36 @@ async def hashes_again(node: Node, asked: Hashes) -> Hashes:
             return {revision: (answer.hash, answer.compact_revision) for revision, answer in answers.items()}
 
 
+def test_ours_goes_on_where_an_etcd_was_killed(reference: Program, subject: Program, tmp_path: Path) -> None:
+    """Tables that lag behind the log, a snapshot file that lags behind the tables, and a log that begins behind 1."""
+    flags = ["--strict-reconfig-check=false", "--snapshot-count=25"]
+    keep_few = ["--experimental-snapshot-catchup-entries=5"]
+    theirs = Node(reference, tmp_path, name="same", flags=[*flags, *keep_few])
+    ours = Node(subject, tmp_path, name="same", flags=flags, client_port=theirs.client_port, peer_port=theirs.peer_port)
+    with theirs:
+        asyncio.run(history(theirs))
+        asyncio.run(with_other_members(theirs))
+        wanted = asyncio.run(hashes_of(theirs))
+        members = theirs.members_by_peers()
+        assert sum(path.suffix == ".snap" for path in (theirs.data_dir / "member" / "snap").iterdir()) > 1
+
+        intruder = Node(subject, tmp_path, name="same", flags=flags)
+        intruder.start()
+        assert intruder.process is not None
+        assert intruder.process.wait(SETTLED_S) == 1
+        assert f"{theirs.data_dir}/member/snap/db is in use by another process" in intruder.log()
+        assert theirs.is_healthy()
+        theirs.kill()
+    with ours:
+        asyncio.run(require_serving(ours, wanted))
+        told = ours.members_by_peers()
+        assert sorted(told, key=member_id) == sorted(members, key=member_id)
+
+
+def member_id(member: dict[str, Any]) -> int:
+    return int(member["id"])
+
+
 # --- from us to etcd -------------------------------------------------------------------------------------------------
 
 
@@ -244,7 +274,7 @@ def test_a_real_etcd_starts_from_our_log_snapshot_file_and_tables(
         asyncio.run(history(ours))
         asyncio.run(with_other_members(ours))
         wanted = asyncio.run(hashes_of(ours))
-        members = sorted(ours.members_by_peers(), key=lambda member: str(member["id"]))
+        members = sorted(ours.members_by_peers(), key=member_id)
         assert len(members) == 2
         ours.stop()
     etcd = Node(
@@ -258,7 +288,7 @@ def test_a_real_etcd_starts_from_our_log_snapshot_file_and_tables(
     mark_snapshot(wal, snap, exported.snapshot)
     with etcd:
         asyncio.run(require_serving(etcd, wanted))
-        assert sorted(etcd.members_by_peers(), key=lambda member: str(member["id"])) == members
+        assert sorted(etcd.members_by_peers(), key=member_id) == members
         assert not any(file.suffix == ".broken" for file in snap.iterdir())
         etcd.stop()
     assert len(read_rows(snap / "db")[MEMBERS_REMOVED]) == 1
