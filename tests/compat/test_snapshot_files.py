@@ -187,7 +187,7 @@ async def hashes_again(node: Node, asked: Hashes) -> Hashes:
 
 
 def test_ours_goes_on_where_an_etcd_was_killed(reference: Program, subject: Program, tmp_path: Path) -> None:
-    """Tables that lag behind the log, a snapshot file that lags behind the tables, and a log that begins behind 1."""
+    """Its tables lag behind the log, and its snapshot file behind the tables; and while it runs nobody else may."""
     flags = ["--strict-reconfig-check=false", "--snapshot-count=25"]
     keep_few = ["--experimental-snapshot-catchup-entries=5"]
     theirs = Node(reference, tmp_path, name="same", flags=[*flags, *keep_few])
