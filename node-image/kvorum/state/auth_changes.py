@@ -97,9 +97,7 @@ def user_add(auth: Auth, request: UserAdd) -> Applied:
         return USER_EMPTY
     if auth.find_user(request.name) is not None:
         return USER_EXISTS
-    user = User(name=request.name)
-    user.options.SetInParent()  # etcd writes them always, also where the request has none
-    user.options.MergeFrom(request.options)
+    user = User(name=request.name, options=request.options)  # written always, also where the request has none
     password = b"" if user.options.no_password else decode_password(request)
     if password is None:
         return NO_PASSWORD_USER

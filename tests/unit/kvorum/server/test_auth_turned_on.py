@@ -7,7 +7,7 @@ from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
 from kvorum.server.answer import Done
 from kvorum.server.server import Server
-from kvorum.server.watch_hub import Watcher
+from kvorum.server.watch_hub import BUFFERED_BYTES_MAX, Watcher
 from kvorum.state.refusal import AUTH_IS_ON, USER_EMPTY, Refusal
 from kvorum.state.revisions import FROM_KEY
 
@@ -67,15 +67,18 @@ class Stream:
 def test_streams_that_watch_end_once_whatever_they_wait_for(tmp_path: Path) -> None:
     async def story(cluster: Cluster) -> None:
         server = cluster.leader()
-        streams = [Stream(server), Stream(server)]
+        streams = [Stream(server) for _ in range(4)]
         streams[0].watch(b"a", 2)
-        streams[0].watch(b"a", 1000)  # of the future
+        streams[0].watch(b"b", 2)
         streams[1].watch(b"b", 2)
+        streams[2].watch(b"a", 1000)  # of the future
+        streams[3].buffered_bytes = BUFFERED_BYTES_MAX + 1  # does not read
+        streams[3].watch(b"a", 1)
         await turn_on(server)
-        assert [stream.ended for stream in streams] == [[AUTH_IS_ON]] * 2
+        assert [stream.ended for stream in streams] == [[AUTH_IS_ON]] * 4
         assert server.watches.watchers_count == 0
         await as_root(server, put={"key": b"secret"}).body()
-        assert [stream.bodies for stream in streams] == [[], []]
+        assert [stream.bodies for stream in streams] == [[]] * 4
 
     run(tmp_path, 1, story)
 

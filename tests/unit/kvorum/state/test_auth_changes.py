@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 from kvorum.etcdpb import rpc_pb2 as rpc
-from kvorum.etcdpb.auth_pb2 import User
+from kvorum.etcdpb.auth_pb2 import Role, User
 from kvorum.state import refusal
 from kvorum.state.refusal import Refusal
 from kvorum.state.store import AUTH, AUTH_ROLES, AUTH_USERS
 
 from tests.unit.kvorum.state.auth_driver import HASH, READ, READWRITE, WRITE, AuthDriver
+from tests.unit.kvorum.state.test_go_sort import CASES
 
 A_ROLE = {"permType": READ, "key": b"a"}
 # What is refused where the users root (role root), ann (role reads) and bob (no password, no role) exist, and the role
@@ -198,6 +199,17 @@ def test_permissions_stay_in_the_order_of_their_keys_and_a_second_grant_changes_
     assert driver.permissions(b"r")[1:] == [(WRITE, b"b", b""), (READ, b"b", b"c"), (WRITE, b"b", b"c")]
     driver.done(auth_role_revoke_permission={"role": b"r", "key": b"b", "range_end": b"c"})
     assert driver.permissions(b"r") == [(READWRITE, b"a", b"\0"), (WRITE, b"b", b"")]
+
+
+def test_more_than_twelve_permissions_are_where_gos_sort_leaves_them() -> None:
+    case = next(case for case in CASES if len(case["keys"]) == 25 and case["order"] != sorted(case["order"]))
+    granted = [(READ, b"key %02d" % (key + 1), b"l%02d" % number) for number, key in enumerate(case["keys"])]
+    permissions = [rpc.Permission(permType="READ", key=key, range_end=end) for _, key, end in granted[:-1]]
+    row = Role(name=b"r", keyPermission=permissions)
+    driver = AuthDriver()
+    driver.store.put(AUTH_ROLES, b"r", row.SerializeToString())
+    driver.grant(b"r", *granted[-1])
+    assert driver.permissions(b"r") == [granted[place] for place in case["order"]]
 
 
 def test_a_deleted_role_is_taken_from_every_user() -> None:
