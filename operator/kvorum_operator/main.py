@@ -50,6 +50,8 @@ def contradiction(options: argparse.Namespace) -> str | None:
     said = [option for option, value in given.items() if value is not None and value is not False]
     if said and options.verb is not None:
         return f"{', '.join(said)} is for running a cluster and says nothing to {options.verb}: leave it out"
+    if "--once" in said and "--wait" in said:
+        return "--once leaves when no step is left to take, --wait ready when the cluster is ready: choose one of them"
     if "--timeout" in said and "--wait" not in said:
         return "--timeout is how long --wait waits: add --wait ready, or leave it out"
     return None
@@ -123,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     verb("list", "the clusters beside the file, or below the directory that --state-dir names")
     reading = verb("logs", "the ends of its members' logs")
     reading.add_argument("member", nargs="?", help="one member's only")
-    reading.add_argument("-n", "--lines", type=int, default=20, help="how many lines of each (20)")
+    reading.add_argument("-n", "--lines", type=int, default=20, help="how many lines of each, by time (20)")
     reading.add_argument("--follow", action="store_true", help="go on with what is added")
     putting = verb("put", "store a key")
     putting.add_argument("key")

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 from kvorum.client import Client
 
-from tests.e2e.local_operator import LocalCluster, local_cluster
+from tests.e2e.local_operator import OPERATOR, LocalCluster, local_cluster
 from tests.e2e.writer import Writer, assert_nothing_lost, read_all
 from tests.kit.deadline import DeadlineMissed, wait_until
 
@@ -100,9 +100,9 @@ def test_second_interrupt_leaves_members_as_they_are(engine: str, tmp_path: Path
         member = psutil.Process(cluster.pids()["c-0"])
         member.suspend()
         cluster.send(signal.SIGINT)
-        cluster.wait_line("once more to leave them as they are")
+        cluster.wait_line("Ctrl-C again leaves those that still run running")
         assert cluster.end(signal.SIGINT) == 0
-        assert "left as they are" in cluster.output()
+        assert f"start again with: {OPERATOR} local -f {cluster.file}" in cluster.output()
         assert cluster.pids() == {"c-0": member.pid}
 
 

@@ -20,7 +20,7 @@ CHANGE_TIMEOUT_S = 7.0  # members give up after 5 s and two election timeouts; h
 
 # etcd's texts for "not yet": ordinary, and over in some seconds.
 NOT_YET = {
-    "etcdserver: unhealthy cluster": (Reason.CLUSTER_UNSETTLED, "members to have been connected for 5s"),
+    "etcdserver: unhealthy cluster": (Reason.CLUSTER_UNSETTLED, "all members to have been connected for 5s"),
     "etcdserver: re-configuration failed due to not enough started members": (
         Reason.CLUSTER_UNSETTLED,
         "more members to have started",
@@ -111,8 +111,10 @@ class Members:
                 case _:
                     raise AssertionError(f"{step} is nothing that members do")
         except ClientError as refusal:
-            reason, waits_for = NOT_YET.get(refusal.text, (Reason.REQUEST_REFUSED, "the members to take it"))
-            return Hold(reason, f"{step} was refused: {refusal.text}", waits_for)
+            if refusal.text in NOT_YET:
+                reason, waits_for = NOT_YET[refusal.text]
+                return Hold(reason, f"{step}: the members are not ready for it yet ({refusal.text})", waits_for)
+            return Hold(Reason.REQUEST_REFUSED, f"{step} was refused: {refusal.text}", "the members to take it")
         return None
 
 

@@ -41,6 +41,7 @@ def test_wrong_arguments_are_named(capsys: pytest.CaptureFixture[str], arguments
         ("--timeout 0s list", "--timeout is for"),
         ("--timeout 1s", "--timeout is how long --wait waits"),
         ("--timeout 0s --once", "--timeout is how long --wait waits"),
+        ("--once --wait ready", "--once leaves when no step is left to take, --wait ready when the cluster is ready"),
     ],
 )
 def test_option_without_effect_is_refused_in_one_line(

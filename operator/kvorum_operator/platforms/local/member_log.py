@@ -7,6 +7,7 @@ written between the two are lost; they are few, and a bound on the disk is worth
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -48,6 +49,29 @@ def tail(path: Path, lines_count: int) -> list[str]:
     except FileNotFoundError:
         return []
     return text.splitlines()[-lines_count:] if lines_count else []
+
+
+def by_time(found: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Lines of several members with their names, as they were written; each member's stay in their order."""
+    dated = []
+    for name, lines in found.items():
+        latest = ""
+        for line in lines:
+            latest = max(
+                latest, instant(line)
+            )  # what has no time of its own, as a traceback, goes with what is above it
+            dated.append((latest, name, line))
+    return [(name, line) for _, name, line in sorted(dated, key=lambda one: one[0])]
+
+
+def instant(line: str) -> str:
+    """When a line of a JSON log was written; both engines write UTC with microseconds, so texts sort as times do."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return ""
+    found = content.get("ts") if isinstance(content, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def last_complaint(path: Path) -> str:

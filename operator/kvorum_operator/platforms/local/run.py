@@ -6,6 +6,7 @@ them running, and so does the operator's own death.
 
 import asyncio
 import contextlib
+import shlex
 import signal
 import sys
 import time
@@ -259,9 +260,12 @@ class Operator:
         return outcome
 
     async def stop(self, signals: Signals) -> None:
-        self.screen.say("stop", "the members are stopped, their data is kept; once more to leave them as they are")
+        self.screen.say(
+            "stop",
+            "the members are being stopped, their data is kept; Ctrl-C again leaves those that still run running",
+        )
         stopping = asyncio.create_task(self.stop_members())
-        asked = signals.stop_count
+        asked, again = signals.stop_count, start_again(self.options)
         while not stopping.done():
             signals.woken.clear()
             waking = asyncio.create_task(signals.woken.wait())
@@ -270,10 +274,10 @@ class Operator:
             if signals.stop_count > asked or signals.leave:
                 stopping.cancel()
                 await asyncio.wait((stopping,))
-                self.screen.say("end", "left as they are")
+                self.screen.say("end", f"not waited for: some members may still run; {again}")
                 return
         stopping.result()
-        self.screen.say("end", f"stopped; start again with: kvorum-operator local -f {self.document.path}")
+        self.screen.say("end", f"stopped; {again}")
 
     async def stop_members(self) -> None:
         seen = await self.reconciler.observe(self.cluster)
@@ -293,5 +297,11 @@ def command_line(options: Options) -> str:
     etcdctl = engines.find_etcd("etcdctl")
     if etcdctl.path is not None:
         return f"{etcdctl.path} --endpoints={{endpoints}} member list -w table"
-    where = f"--state-dir {options.state_dir}" if options.state_dir is not None else f"-f {options.file}"
-    return f"{sys.argv[0]} local members {where}"
+    where = ["--state-dir", str(options.state_dir)] if options.state_dir is not None else ["-f", str(options.file)]
+    return shlex.join([sys.argv[0], "local", "members", *where])
+
+
+def start_again(options: Options) -> str:
+    """The call that finds the same cluster again."""
+    state_dir = ["--state-dir", str(options.state_dir)] if options.state_dir is not None else []
+    return f"start again with: {shlex.join([sys.argv[0], 'local', '-f', str(options.file), *state_dir])}"

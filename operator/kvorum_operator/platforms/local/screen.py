@@ -17,7 +17,7 @@ from kvorum_operator.api.v1alpha1 import Condition, MemberStatus, Status
 from kvorum_operator.cluster.step import Hold, Step
 from kvorum_operator.reconcile import Outcome
 
-COLUMNS = ("MEMBER", "ROLE", "STATE", "REVISION", "LAG", "SIZE", "HEALTHY", "WHY")
+COLUMNS = ("MEMBER", "ROLE", "STATE", "ENGINE", "REVISION", "LAG", "SIZE", "HEALTHY", "WHY")
 REFRESHES_PER_S = 4
 
 
@@ -140,6 +140,7 @@ def cells(member: MemberStatus) -> tuple[str, ...]:
         member.name,
         member.role or "-",
         member.state,
+        " ".join(part for part in (member.engine, member.version) if part) or "-",
         shown(member.revision),
         shown(member.lag_entries),
         f"{member.database_bytes / 1024:.0f}Ki" if member.database_bytes is not None else "-",

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -206,18 +206,22 @@ async def logs(state: StateDirectory, identity: Identity, member: str | None, li
     if member is not None and member not in known:
         raise Refused(f"{identity.name} has no member {member!r}; there are: {', '.join(known) or 'none'}")
     names = [member] if member is not None else known
-    ends = {}
+    ends, found = {}, {}
     for name in names:
         path = state.member(name) / "log"
         ends[name] = path.stat().st_size if path.exists() else 0
-        for line in member_log.tail(path, lines):
-            say(line if len(names) == 1 else f"{name}  {line}")
+        found[name] = member_log.tail(path, lines)
+    show_lines(found)
     while follow:
         for name in names:
-            added, ends[name] = member_log.read_from(state.member(name) / "log", ends[name])
-            for line in added:
-                say(line if len(names) == 1 else f"{name}  {line}")
+            found[name], ends[name] = member_log.read_from(state.member(name) / "log", ends[name])
+        show_lines(found)
         await asyncio.sleep(FOLLOW_POLL_S)
+
+
+def show_lines(found: Mapping[str, Sequence[str]]) -> None:
+    for name, line in member_log.by_time(found):
+        say(line if len(found) == 1 else f"{name}  {line}")
 
 
 # Calls to members, for whoever has no etcdctl.

@@ -86,3 +86,19 @@ def test_reading_on_gives_whole_lines_once_and_starts_anew_after_a_rotation(log:
     assert member_log.read_from(log, 7) == (["d"], 2)
     log.unlink()
     assert member_log.read_from(log, 2) == ([], 0)
+
+
+def test_lines_of_several_members_are_merged_by_time_and_keep_their_order() -> None:
+    def line(second: int) -> str:
+        return json.dumps({"level": "info", "ts": f"2026-11-25T17:00:{second:02d}.000001Z", "msg": "m"})
+
+    found = {"kv-0": [line(1), "no JSON", "[]", line(4)], "kv-1": ["before any", line(2), line(3)], "kv-2": []}
+    assert member_log.by_time(found) == [
+        ("kv-1", "before any"),
+        ("kv-0", line(1)),
+        ("kv-0", "no JSON"),
+        ("kv-0", "[]"),
+        ("kv-1", line(2)),
+        ("kv-1", line(3)),
+        ("kv-0", line(4)),
+    ]

@@ -17,6 +17,7 @@ from kvorum_operator.platforms.local.run import (
     command_line,
     require_free_ports,
     run,
+    start_again,
     state_path,
 )
 from kvorum_operator.platforms.local.state_directory import Identity, StateDirectory
@@ -50,6 +51,12 @@ def test_printed_line_is_etcdctl_by_its_full_path_and_our_own_verb_where_there_i
     etcdctl.write_text("#!/bin/sh\necho 'etcdctl version: 3.5.30'\n")
     etcdctl.chmod(0o755)
     assert command_line(options(tmp_path)) == f"{etcdctl} --endpoints={{endpoints}} member list -w table"
+
+
+def test_call_to_start_again_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bin/kvorum-operator"])
+    call = "start again with: bin/kvorum-operator local -f 'my file.yaml' --state-dir x"
+    assert start_again(Options(Path("my file.yaml"), Path("x"), None, once=False, wait_ready=False)) == call
 
 
 def run_for(tmp_path: Path, replicas: int, *, once: bool = False, wait_ready: bool = False) -> int:
