@@ -209,7 +209,6 @@ class Flag(NamedTuple):
 
 
 _NO_TLS = "TLS comes with a later version"
-_NO_SNAPSHOTS = "this version keeps its whole log and takes no snapshots"
 _NO_V2 = "the v2 API comes with a later version"
 _NO_AUTH = "authentication comes with a later version"
 _NO_PROXY = "there is no proxy mode"
@@ -222,7 +221,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("name", TEXT, "default", HONOURED, "this member's name, as --initial-cluster has it"),
         Flag("data-dir", TEXT, "${name}.etcd", HONOURED, "where everything lies"),
         Flag("wal-dir", TEXT, "", HONOURED, "where the log lies, if not in the data directory"),
-        Flag("snapshot-count", UINT, "100000", REFUSED, "entries between two snapshots", _NO_SNAPSHOTS),
+        Flag("snapshot-count", UINT, "100000", HONOURED, "entries between two snapshots; 0 is 100000"),
         Flag("heartbeat-interval", UINT, "100", HONOURED, "milliseconds between a leader's heartbeats"),
         Flag("election-timeout", UINT, "1000", HONOURED, "milliseconds of silence before an election"),
         Flag("initial-election-tick-advance", BOOL, "true", HONOURED, "at start, count all but one heartbeat of the first election timeout as passed"),
@@ -230,8 +229,8 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("listen-client-urls", URLS, "http://localhost:2379", HONOURED, "where clients reach this member"),
         Flag("listen-client-http-urls", OPTIONAL_URLS, "", REFUSED, "a port of their own for HTTP/1.1 clients", "HTTP/1.1 and gRPC share the client port here"),
         Flag("listen-metrics-urls", OPTIONAL_URLS, "", HONOURED, "where /metrics and /health answer as well"),
-        Flag("max-snapshots", UINT, "5", REFUSED, "snapshot files to keep", _NO_SNAPSHOTS),
-        Flag("max-wals", UINT, "5", REFUSED, "log files to keep", _NO_SNAPSHOTS),
+        Flag("max-snapshots", UINT, "5", HONOURED, "snapshot files to keep; 0 is all", "the log is kept back to the oldest of them"),
+        Flag("max-wals", UINT, "5", HONOURED, "log files to keep, or as many as the kept snapshots need; 0 is all"),
         Flag("quota-backend-bytes", INT, "0", HONOURED, "bytes of data above which writes are refused; 0 is 2 GiB, negative is no limit"),
         Flag("backend-bbolt-freelist-type", TEXT, "map", IGNORED, "how bbolt keeps its free pages", "the store is LMDB"),
         Flag("backend-batch-interval", DURATION, "0s", HONOURED, "longest time between two commits; 0 is 100ms"),
@@ -333,7 +332,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("experimental-txn-mode-write-with-shared-buffer", BOOL, "true", REFUSED, "how writing transactions read", "they read what is current, without a copy"),
         Flag("experimental-stop-grpc-service-on-defrag", BOOL, "false", REFUSED, "grpc.health says NOT_SERVING while defragmenting", "it goes on saying SERVING"),
         Flag("experimental-bootstrap-defrag-threshold-megabytes", UINT, "0", REFUSED, "defragment at start, if that much is free", "use Defragment"),
-        Flag("experimental-snapshot-catchup-entries", UINT, "5000", REFUSED, "entries kept for slow followers", _NO_SNAPSHOTS),
+        Flag("experimental-snapshot-catchup-entries", UINT, "5000", HONOURED, "entries before a snapshot kept for slow followers; 0 is 5000"),
         Flag("experimental-enable-distributed-tracing", BOOL, "false", IGNORED, "send traces", _NO_TRACING),
         Flag("experimental-distributed-tracing-address", TEXT, "localhost:4317", IGNORED, "of traces", _NO_TRACING),
         Flag("experimental-distributed-tracing-service-name", TEXT, "etcd", IGNORED, "of traces", _NO_TRACING),

@@ -254,6 +254,17 @@ def test_ticks_are_advanced_before_the_first_election_if_asked(program: Program,
 # ---- limits ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_snapshot_is_taken_after_so_many_entries(start: Start) -> None:
+    node = start("--snapshot-count=50")
+    snap = node.data_dir / "member" / "snap"
+    for number in range(30):
+        put(node, b"%d" % number)
+    assert not list(snap.glob("*.snap"))
+    for number in range(40):
+        put(node, b"%d" % number)
+    wait_until(lambda: list(snap.glob("*.snap")), 10, "a snapshot file")
+
+
 def test_writes_above_the_quota_are_refused(start: Start) -> None:
     quota = 4 << 20
     node = start(f"--quota-backend-bytes={quota}")

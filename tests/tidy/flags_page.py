@@ -6,6 +6,7 @@ Which test shows a flag is a fact of this repository and not of the node, so it 
 from kvorum.flags import CLAIM, FLAGS, GROUPS, Flag, Status, variable
 
 CONFIG = "tests/unit/kvorum/test_config.py"
+SNAPSHOTS = "tests/e2e/test_snapshots.py"
 EFFECT = "tests/e2e/test_flags.py"  # on a running node, and on a real etcd beside it
 
 REFUSED_BY = f"{CONFIG}::test_what_is_not_supported_yet_is_refused_by_name"
@@ -21,6 +22,10 @@ SHOWN_BY = {
     "listen-peer-urls": f"{EFFECT}::test_clients_and_members_are_answered_at_every_url",
     "listen-client-urls": f"{EFFECT}::test_clients_and_members_are_answered_at_every_url",
     "listen-metrics-urls": f"{EFFECT}::test_metrics_and_health_answer_at_a_port_of_their_own",
+    "snapshot-count": f"{EFFECT}::test_a_snapshot_is_taken_after_so_many_entries",
+    "max-snapshots": f"{SNAPSHOTS}::test_snapshots_and_log_files_come_and_go_as_the_flags_say",
+    "max-wals": f"{SNAPSHOTS}::test_snapshots_and_log_files_come_and_go_as_the_flags_say",
+    "experimental-snapshot-catchup-entries": f"{SNAPSHOTS}::test_a_member_behind_the_log_is_caught_up_over_the_network",
     "quota-backend-bytes": f"{EFFECT}::test_writes_above_the_quota_are_refused",
     "backend-batch-interval": f"{EFFECT}::test_commits_wait_for_their_interval",
     "backend-batch-limit": f"{EFFECT}::test_a_commit_follows_every_so_many_operations",
