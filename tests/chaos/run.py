@@ -54,6 +54,7 @@ LEAST = {
     "partitions": 4,
     "slow lines": 1,
     "slow disks": 1,
+    "snapshots taken": 3,
     "transfers": 1,
     "members replaced": 1,
     "agreements": 1,
@@ -66,7 +67,14 @@ LEAST = {
     "txn ok": 50,
     "grant ok": 3,
 }
-FLAGS: dict[str, Sequence[str]] = {"kvorum": ()}
+FLAGS: dict[str, Sequence[str]] = {
+    "kvorum": (
+        "--snapshot-count=200",
+        "--experimental-snapshot-catchup-entries=50",
+        "--max-wals=3",
+        "--max-snapshots=3",
+    )
+}
 
 
 async def afflicted(world: World, load: Load, until_s: float, hold_s: tuple[float, float]) -> None:
@@ -128,6 +136,9 @@ async def story(
     counts = check(load.history, lease_slack_s=2 * ELECTION_S)
     await held_by_all(world, load)
     counts["compactions"] = load.compactions
+    for node in world.nodes:
+        counts["snapshots taken"] += node.log().count('"msg": "saved snapshot"')
+        counts["snapshots received"] += node.log().count('"msg": "applied snapshot"')
     return counts + world.counts
 
 
