@@ -42,12 +42,38 @@ async def take_over(data_dir: DataDir, replay: Replay) -> None:
         # Either way ours are what the log goes on from.
         happened = "etcd's tables, which kvorum's have replaced, were renamed"
     else:
-        snapshot = _members_at(_applied_index(db_path), data_dir, replay)
-        done = await import_snapshot(db_path, data_dir.store_path, snapshot)
+        base = _newest_snapshot(data_dir, replay)
+        source, applied_index = _tables(db_path, base)
+        snapshot = _members_at(applied_index, base, data_dir, replay)
+        done = await import_snapshot(source, data_dir.store_path, snapshot)
         log.info("etcd's tables were converted", extra={"applied-index": done.index, "rows": done.rows_count})
         happened = "a data directory of etcd's was taken over, its tables renamed so that no etcd goes on from them"
     aside = data_dir.set_etcd_db_aside()
     log.warning(happened, extra={"renamed": str(db_path), "to": str(aside)})
+
+
+def _newest_snapshot(data_dir: DataDir, replay: Replay) -> Snapshot:
+    """The newest one that the log mentions; an empty one if it mentions none."""
+    if not replay.snapshot.index:
+        return Snapshot()
+    found = newest_snap(_snap(data_dir), [replay.snapshot])
+    if found is None:
+        raise UnusableDataDir(
+            data_dir.root,
+            f"lacks the snapshot that its log mentions (member/snap/{snap_name(replay.snapshot)}), or it is broken",
+            "Bring the file back, or remove this member from the cluster, empty the directory, and add it again.",
+        )
+    return found
+
+
+def _tables(db_path: Path, base: Snapshot) -> tuple[Path, int]:
+    """The file that etcd would go on from, and what is applied in it: `db`, or what came with the snapshot where a
+    crash kept that from taking its place."""
+    applied_index = _applied_index(db_path)
+    received = db_path.with_name(f"{base.index:016x}.snap.db")
+    if applied_index < base.index and received.exists():
+        return received, _applied_index(received)
+    return db_path, applied_index
 
 
 def _applied_index(db_path: Path) -> int:
@@ -56,20 +82,12 @@ def _applied_index(db_path: Path) -> int:
     return int.from_bytes(rows.get(CONSISTENT_INDEX, b""), "big")
 
 
-def _members_at(applied_index: int, data_dir: DataDir, replay: Replay) -> Snapshot:
-    """The newest snapshot of the log, its members and configuration brought up to applied_index by the entries since.
+def _members_at(applied_index: int, base: Snapshot, data_dir: DataDir, replay: Replay) -> Snapshot:
+    """The snapshot, its members and configuration brought up to applied_index by the entries since.
 
-    Without a snapshot the log tells all. The configuration in the tables may be another cluster's: of the one that was
-    backed up, if etcdutl restored them.
+    The configuration in the tables does not count: it may be that of the cluster that was backed up, if etcdutl
+    restored them.
     """
-    directory = data_dir.root / "member" / "snap"
-    base = newest_snap(directory, [replay.snapshot]) if replay.snapshot.index else Snapshot()
-    if base is None:
-        raise UnusableDataDir(
-            data_dir.root,
-            f"lacks the snapshot that its log mentions (member/snap/{snap_name(replay.snapshot)}), or it is broken",
-            "Bring the file back, or remove this member from the cluster, empty the directory, and add it again.",
-        )
     since = [entry for entry in replay.entries if base.index < entry.index <= applied_index]
     if applied_index < base.index or (since and since[0].index > base.index + 1):
         raise UnusableDataDir(
@@ -82,12 +100,16 @@ def _members_at(applied_index: int, data_dir: DataDir, replay: Replay) -> Snapsh
         try:
             membership.restore(*decode_v2_tree(base.data))
         except BadV2Tree as why:
-            raise CorruptSnap(directory / snap_name(base), str(why)) from None
+            raise CorruptSnap(_snap(data_dir) / snap_name(base), str(why)) from None
     configuration = Configuration.of(base.conf_state)
     for change in _follow(membership, since):
         configuration = configuration.after(change)
     term = since[-1].term if since else base.term
     return Snapshot(applied_index, term, configuration.state(), encode_v2_tree(membership))
+
+
+def _snap(data_dir: DataDir) -> Path:
+    return data_dir.root / "member" / "snap"
 
 
 def _follow(membership: Membership, entries: Iterable[Entry]) -> Iterator[ConfChange]:

@@ -29,7 +29,7 @@ from kvorum.state.store import CLUSTER, MEMBERS, MEMBERS_REMOVED, Store
 LEARNERS_MAX = 1
 NOT_DECIDED = "not_decided"  # what members tell for the version of a cluster that has none yet
 CLUSTER_VERSION, DOWNGRADE = b"clusterVersion", b"downgrade"
-_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[-+].*)?")
+VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[-+].*)?")
 
 
 class UnknownMember(Exception):
@@ -263,7 +263,7 @@ class Membership:
             raise UnknownMember(f"attributes of member {hex_id(id)}, which is not in the list and never was removed")
 
     def set_cluster_version(self, version: str) -> None:
-        if not _VERSION.fullmatch(version):
+        if not VERSION.fullmatch(version):
             raise BadVersion(f"cluster version {version!r} is not x.y.z")
         self.cluster_version = version
         self._store.put(CLUSTER, CLUSTER_VERSION, version.encode())

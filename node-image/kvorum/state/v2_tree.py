@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvorum.state import go_json
-from kvorum.state.membership import Member, Membership, hex_id
+from kvorum.state.membership import VERSION, Member, Membership, hex_id
 
 
 class BadV2Tree(ValueError):
@@ -83,9 +83,8 @@ def decode_v2_tree(data: bytes) -> V2Tree:
     if both:
         raise BadV2Tree(f"{', '.join(both)} both a member and removed for ever")
     version = _child(cluster, "version")
-    return V2Tree(
-        sorted(members, key=lambda member: member.id), removed, None if version is None else _value(version, "version")
-    )
+    ordered = sorted(members, key=lambda member: member.id)
+    return V2Tree(ordered, removed, None if version is None else _version(_value(version, "version")))
 
 
 def _decode_member(name: str, node: dict[str, object]) -> Member:
@@ -102,9 +101,17 @@ def _decode_member(name: str, node: dict[str, object]) -> Member:
         except ValueError as error:
             raise BadV2Tree(f"{part} of member {name}: {error}") from error
     try:
-        return Member.from_json(document | {"id": _id(name)})
-    except TypeError as error:
+        member = Member.from_json(document | {"id": _id(name)})
+        "".join((member.name, *member.peer_urls, *member.client_urls)).encode()
+    except (TypeError, UnicodeEncodeError) as error:  # the second: half of a surrogate pair, which JSON can spell
         raise BadV2Tree(f"member {name}: {error}") from error
+    return member
+
+
+def _version(text: str) -> str:
+    if not (text.isascii() and VERSION.fullmatch(text)):
+        raise BadV2Tree(f"{text!r} is no version")
+    return text
 
 
 def _id(name: str) -> int:

@@ -153,6 +153,18 @@ def test_what_a_crash_left_of_a_conversion_is_no_store(tmp_path: Path) -> None:
     assert not half.exists()
 
 
+def test_tables_that_came_with_a_snapshot_take_the_place_of_older_ones(tmp_path: Path) -> None:
+    """etcd died after the log mentioned a leader's snapshot, and before it renamed the tables that came with it."""
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    snap = root / "member" / "snap"
+    shutil.copy(snap / "db", snap / "000000000000003f.snap.db")
+    rewrite_db(root, "meta", {b"consistent_index": (20).to_bytes(8, "big")})
+    rewrite_db(root, "lease", {b"only in old": b""})
+    rows, _ = taken(root)
+    assert rows["lease"] == captured_table("snapshot-db.json", "lease")
+    assert rows["meta"] == captured_table("snapshot-db.json", "meta")
+
+
 class Crashed(Exception):
     pass
 

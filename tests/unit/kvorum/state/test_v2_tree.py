@@ -1,7 +1,9 @@
 """The v2 tree: etcd's own are read, ours say the same, and what is none is refused with a reason."""
 
 import json
+import random
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -147,8 +149,29 @@ S2 = f"{MEMBER_PATH}/4219c68ec6d4cd57/Children"
             "c8a92d9a240ee9f8 both a member and removed for ever",
         ),
         (broken("Root/Children/0/Children/version/Value", None), "version has no text"),
+        (broken("Root/Children/0/Children/version/Value", "new"), "'new' is no version"),
+        (broken(f"{S2}/attributes/Value", '{"name":"\\ud800"}'), "member 4219c68ec6d4cd57: .*surrogates not allowed"),
     ],
 )
 def test_what_is_no_tree_is_refused_with_a_reason(data: bytes, why: str) -> None:
     with pytest.raises(BadV2Tree, match=why):
         decode_v2_tree(data)
+
+
+def test_random_damage_is_refused_or_leaves_a_tree() -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = Random(seed)
+    document = captured()[2]
+    good = json.dumps({"Root": document["Root"]}).encode()
+    outcomes = {True: 0, False: 0}
+    for _ in range(2000):
+        data = bytearray(good)
+        for _ in range(rng.choice((1, 2, 5))):
+            data[rng.randrange(len(data))] = rng.choice(b'"{}[]:,\\0u1nul ' + rng.randbytes(1))
+        try:
+            encode_v2_tree(membership_of(decode_v2_tree(bytes(data))))
+            outcomes[True] += 1
+        except BadV2Tree:
+            outcomes[False] += 1
+    assert min(outcomes.values()) > 100, outcomes
