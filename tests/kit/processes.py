@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kit.deadline import wait_until
-from tests.kit.etcd import require_etcd
+from tests.kit.etcd import require_etcd, require_oldest_etcd
 from tests.kit.ports import free_port
 
 READY_S = 20.0
@@ -47,6 +47,11 @@ class Program:
 def etcd_program() -> Program:
     """Raises EtcdMissing."""
     return Program("etcd", (str(require_etcd().etcd),))
+
+
+def oldest_etcd_program() -> Program:
+    """Raises EtcdMissing."""
+    return Program("etcd", (str(require_oldest_etcd().etcd),))
 
 
 def kvorum_program() -> Program:

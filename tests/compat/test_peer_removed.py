@@ -1,0 +1,109 @@
+"""Line 13 of the peer protocol's test plan: a member of each engine is removed by the other, is told so with 410, and
+never comes back under its old id: not with its data, not without, and not after the machine was added anew.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from kvorum.client import Client
+
+from tests.compat.test_mixed_member import CAUGHT_UP_S, changed, puts
+from tests.kit.deadline import wait_until_async
+from tests.kit.processes import Cluster, Node, Program, fetch_json
+
+FLAGS = ("--heartbeat-interval=50", "--election-timeout=500", "--strict-reconfig-check=false")
+TOLD = {
+    "etcd": "the member has been permanently removed from the cluster",
+    "kvorum": "this member was removed from the cluster",
+}
+
+
+@pytest.mark.parametrize("engine", ["etcd", "kvorum"])
+def test_a_removed_member_is_told_so_and_never_comes_back(
+    reference: Program, subject: Program, engine: str, tmp_path: Path
+) -> None:
+    stay, goes = (subject, reference) if engine == "etcd" else (reference, subject)
+    with Cluster([stay, stay, goes], tmp_path, flags=FLAGS) as cluster:
+        first, second, gone = cluster.nodes
+        asyncio.run(story([first, second], gone))
+        for node in (first, second):
+            assert node.alive, node.log_tail()
+
+
+async def story(staying: Sequence[Node], gone: Node) -> None:
+    async with Client([node.endpoint for node in staying], timeout_s=10) as client:
+        old_id = (await client.status(gone.endpoint)).member_id
+        assert await puts(client, b"a", b"1")
+        await changed(lambda: client.member_remove(old_id), "it is removed")
+        await told(gone)
+        kept = gone.folder / "kept"
+
+        # With its data, as an operator who does not know would start it.
+        gone.kill()
+        shutil.copytree(gone.data_dir, kept)
+        restarted(gone)
+        await told(gone)
+        gone.kill()
+
+        # Without it: the list it finds is not the one that it was started with, so it does not even ask to join.
+        gone.wipe()
+        gone.state = "existing"
+        restarted(gone)
+        await out(gone)
+        gone.kill()
+        assert await ids(client) == await ids(client, but=old_id)
+
+        # The machine is added anew and gets another id, and what it was once is still refused.
+        gone.wipe()
+        await changed(lambda: client.member_add([gone.peer_url], learner=True), "it is added anew")
+        new = next(member for member in await client.members() if member.is_learner)
+        assert new.id != old_id
+        shutil.copytree(kept, gone.data_dir)
+        restarted(gone)
+        await told(gone)
+        gone.kill()
+        gone.wipe()
+        gone.start()
+        gone.wait_serving()
+
+        async def knows_itself() -> bool:
+            return (await client.status(gone.endpoint)).member_id == new.id
+
+        await wait_until_async(knows_itself, CAUGHT_UP_S, "it came in under its new id")
+        await changed(lambda: client.member_promote(new.id), "it votes")
+        assert await ids(client) == await ids(client, but=old_id)
+        assert await puts(client, b"a", b"2")
+
+
+async def ids(client: Client, but: int = 0) -> set[int]:
+    return {member.id for member in await client.members()} - {but}
+
+
+def restarted(node: Node) -> None:
+    node.log_path.rename(node.log_path.with_suffix(f".{len(list(node.folder.iterdir()))}"))
+    node.start()
+
+
+async def told(node: Node) -> None:
+    """etcd says so and ends; ours says so and stands by, for whoever looks for the reason, and serves nobody."""
+
+    async def said() -> bool:
+        return TOLD[node.program.engine] in node.log()
+
+    await wait_until_async(said, CAUGHT_UP_S, f"{node.describe()} says that it was removed")
+    await out(node)
+    if node.program.engine == "kvorum":
+        assert node.alive
+        assert fetch_json(f"{node.endpoint}/kvorum/v1/member")["state"] == "removed"
+
+
+async def out(node: Node) -> None:
+    """Not in the cluster: ended, or not healthy."""
+
+    async def is_out() -> bool:
+        return not node.alive or not node.is_healthy()
+
+    await wait_until_async(is_out, CAUGHT_UP_S, f"{node.describe()} is out")
