@@ -241,7 +241,8 @@ def test_a_backup_of_ours_is_etcds_row_by_row_and_a_real_etcd_serves_it(
     for key in (b"scheduledCompactRev", b"finishedCompactRev", b"term", b"consistent_index"):
         assert rows[META][key] == etcds[META][key], key
     ((_, member),), ((_, their_member),) = rows[MEMBERS].items(), etcds[MEMBERS].items()
-    assert list(json.loads(member)) == list(json.loads(their_member))
+    fields = list(json.loads(their_member))
+    assert list(json.loads(member))[: len(fields)] == fields  # 3.5.16 leaves the client URLs out
 
     told, reference_told = status_of(real_etcd, backup), status_of(real_etcd, reference_backup)
     assert (told["revision"], told["totalSize"]) == (max(wanted), backup.stat().st_size - SHA256_BYTES)
