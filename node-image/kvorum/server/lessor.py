@@ -38,7 +38,10 @@ class Lessor:
         return self._primary
 
     def promote(self) -> None:
-        """Called when the first entry of the own term is applied."""
+        """Called when the first entry of the own term is applied; more of its kind, which stand where a change of the
+        members was refused, alter nothing. (etcd starts all clocks anew then, and so renews what it is revoking.)"""
+        if self._primary:
+            return
         self._primary = True
         extend_s = self._server.settings.election_ms / 1000
         now = self._server.loop.time()

@@ -119,3 +119,12 @@ def test_a_renewal_is_refused_while_a_revocation_is_under_way() -> None:
     assert host.lessor.renew(7) == 0
     host.pump()
     assert host.machine.leases.find(7) is None
+
+
+def test_the_empty_entry_of_a_refused_change_gives_no_lease_more_time() -> None:
+    host = Host()
+    host.grant(7)
+    host.now += TTL_S + EXPIRE_INTERVAL_S
+    host.lessor.tick()
+    host.lessor.promote()
+    assert host.lessor.renew(7) == 0, "its revocation is in the log"
