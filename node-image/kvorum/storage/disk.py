@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700  # etcd's
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what the operating system says where there is no space left for us
 
 
 class File:
@@ -46,6 +47,10 @@ class File:
             parts.append(part)
             offset += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def size(self) -> int:
+        """Its length in bytes, what is reserved included."""
+        return os.fstat(self._fd).st_size
 
     def allocate(self, size_bytes: int) -> None:
         """Grow to at least size_bytes, zeros at the end, with blocks reserved: fdatasync then need not log the size."""

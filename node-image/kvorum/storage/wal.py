@@ -2,18 +2,20 @@
 
 Hot path: encode and append cost below 3 us an entry in batches; one write for a batch. Knows entries and hard
 states, not who leads or what an entry means. Keeps: nothing is acknowledged before sync() returned (the owner's part);
-after a failed write or sync nothing is tried again; a torn end is cut off, any other fault refuses to start.
+after a failed write or sync nothing is tried again; a torn end is cut off, any other fault refuses to start. A full
+disk is no failure: a write that found no space has not happened, and a segment that cannot be made is made later.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from kvorum.raft.message import Entry, HardState, Snapshot
-from kvorum.storage.disk import Disk, File
+from kvorum.storage.disk import FULL, Disk, File
 from kvorum.storage.entry_codec import NotRaftpb, decode_entry, encode_entry, encode_hard_state
-from kvorum.storage.fault import CorruptWal, Locked, WalFailed
+from kvorum.storage.fault import CorruptWal, Locked, NoSpace, WalFailed
 from kvorum.storage.record import (
     CRC,
     ENTRY,
@@ -59,6 +61,7 @@ class Wal:
         self._is_synced = True
         self._segment_bytes = segment_bytes
         self._failure: WalFailed | None = None
+        self.is_short_of_space = False  # the segment is full, and there was no space for the next one
 
     # --- birth -----------------------------------------------------------------------------------------------------
 
@@ -150,7 +153,12 @@ class Wal:
             if torn or not content.endswith(bytes(len(content) - offset)):
                 set_aside = _cut_off(disk, directory / str(names[-1]), tail, content, offset)
                 replay = replace(replay, set_aside=set_aside)
-            tail.allocate(max(segment_bytes, offset))
+            try:
+                tail.allocate(max(segment_bytes, offset))
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                # It goes on with what it has: only slower, and the next segment may find more.
             # What was cut off must be gone for good. And the process before us may have died between a write and its
             # sync: what we now read, and may tell others that we have, must not be lost to a power cut after that.
             tail.fsync()
@@ -179,7 +187,7 @@ class Wal:
         """Append the entries and the hard state. Not durable before sync() returns.
 
         A hard state that only commits more is kept back until something else is written: it can be learned again,
-        and with each batch of entries one is enough. Raises WalFailed.
+        and with each batch of entries one is enough. Raises WalFailed; and NoSpace: call it again with the same then.
         """
         if self._failure is not None:
             raise self._failure
@@ -196,6 +204,7 @@ class Wal:
                 parts.append(encode_record(ENTRY, crc, data))
             # Bytes that were made for another place in the log (a proposal's, say) would poison it unseen.
             assert decode_entry(data) == entry, (entry, data[:32])
+        kept = self._hard_state, self._state_is_pending
         if hard_state is not None and hard_state != self._hard_state:
             known = self._hard_state
             must_write = hard_state.term != known.term or hard_state.vote != known.vote
@@ -209,7 +218,11 @@ class Wal:
             parts.append(encode_record(STATE, crc, data))
             self._state_is_pending = False
         if parts:
-            self._append(b"".join(parts), crc)
+            try:
+                self._append(b"".join(parts), crc)
+            except NoSpace:
+                self._hard_state, self._state_is_pending = kept
+                raise
             if entries:
                 self._last_index = entries[-1].index
 
@@ -217,7 +230,7 @@ class Wal:
         """Note that this member has snapshotted what it applied up to snapshot.index. Not durable before sync().
 
         The commit index goes first: a mark above it would be read as one of a snapshot that came from a leader.
-        Raises WalFailed.
+        Raises WalFailed; and NoSpace: call it again then, or leave it.
         """
         if self._failure is not None:
             raise self._failure
@@ -228,15 +241,18 @@ class Wal:
     def write_received(self, snapshot: Snapshot) -> None:
         """The log goes on behind a leader's snapshot: what it held before is void. Not durable before sync().
 
-        The commit index that makes it so follows at once, and before any entries. Raises WalFailed.
+        The commit index that makes it so follows at once, and before any entries. Raises WalFailed; and NoSpace: call
+        it again then.
         """
         if self._failure is not None:
             raise self._failure
         assert snapshot.index > self._hard_state.commit, (snapshot, self._hard_state)
-        self._append_mark(snapshot)
-        self._hard_state = replace(self._hard_state, commit=snapshot.index)
-        self._state_is_pending = True
-        self._write_pending_state()
+        hard_state = replace(self._hard_state, commit=snapshot.index)
+        mark, state = encode_snapshot_mark(snapshot), encode_hard_state(hard_state)
+        mark_crc = extend_crc(self._crc, mark)
+        state_crc = extend_crc(mark_crc, state)
+        self._append(encode_record(SNAPSHOT, mark_crc, mark) + encode_record(STATE, state_crc, state), state_crc)
+        self._hard_state, self._state_is_pending = hard_state, False
         self._last_index = snapshot.index
 
     def release(self, index: int) -> None:
@@ -271,7 +287,8 @@ class Wal:
             file.close()
 
     def sync(self) -> None:
-        """Everything written is on the disk once this returns. Cuts the segment if it is full (about 1 ms).
+        """Everything written is on the disk once this returns. Cuts the segment if it is full (about 1 ms); where there
+        is no space for the next one (is_short_of_space) this one grows.
 
         Raises WalFailed, and then each later call does: the process must end.
         """
@@ -282,15 +299,30 @@ class Wal:
         try:
             self._tail.fdatasync()
             self._is_synced = True
-            if self._offset >= self._segment_bytes:
+            if self._offset >= self._segment_bytes and not self.is_short_of_space:
                 self._cut()
         except OSError as error:
             raise self._fail("sync", error) from error
 
+    def find_space(self) -> None:
+        """Tries again to begin the segment that found no space. Nothing while what was written is not synced.
+
+        Raises WalFailed.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self.is_short_of_space and self._is_synced:
+            self.is_short_of_space = False
+            try:
+                self._cut()
+            except OSError as error:
+                raise self._fail("begin a segment", error) from error
+
     def close(self) -> None:
         """Write what was kept back, sync, unlock. After a failure: only unlock."""
         if self._failure is None:
-            self._write_pending_state()
+            with suppress(NoSpace):  # how far was committed can be learned again
+                self._write_pending_state()
             self.sync()
         _close(self._segments)
         self._segments = []
@@ -312,28 +344,61 @@ class Wal:
         try:
             self._tail.pwrite(data, self._offset)
         except OSError as error:
-            raise self._fail("write", error) from error
+            if error.errno not in FULL:
+                raise self._fail("write", error) from error
+            self._take_back(len(data))
+            raise NoSpace(self._directory / str(self._segments[-1][0]), "write to the log") from error
         self._offset += len(data)
         self._crc = crc
 
+    def _take_back(self, size_bytes: int) -> None:
+        """Of a write of so many bytes that found no space: what is there of it becomes zeros again."""
+        try:
+            left = min(size_bytes, self._tail.size() - self._offset)
+            try:
+                self._tail.pwrite(bytes(max(0, left)), self._offset)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                self._tail.truncate(self._offset)  # a file system that needs space even to write over
+        except OSError as error:
+            raise self._fail("take a write back", error) from error
+
     def _cut(self) -> None:
         """End this segment and begin the next: it appears under its name only when its head is on the disk."""
-        self._tail.truncate(self._offset)
-        self._tail.fsync()
         name = SegmentName(self._segments[-1][0].sequence + 1, self._last_index + 1)
         path = self._directory / str(name)
         nursery = path.with_suffix(_TMP)
         head, crc = encode_head(self._crc, self._metadata, self._hard_state)
-        tail = self._disk.create(nursery)
-        _lock(tail, nursery)
-        tail.allocate(self._segment_bytes)
-        tail.pwrite(head, 0)
+        tail = self._begin_segment(nursery, head)
+        if tail is None:
+            self.is_short_of_space = True
+            return
         tail.fsync()
+        self._tail.truncate(self._offset)
+        self._tail.fsync()
         self._disk.rename(nursery, path)
         self._disk.sync_directory(self._directory)
         self._segments.append((name, tail))
         self._tail, self._offset, self._crc = tail, len(head), crc
         self._state_is_pending = False  # the head has it
+
+    def _begin_segment(self, nursery: Path, head: bytes) -> File | None:
+        """None, and nothing left of it, where there is no space."""
+        tail = None
+        try:
+            tail = self._disk.create(nursery)
+            _lock(tail, nursery)
+            tail.allocate(self._segment_bytes)
+            tail.pwrite(head, 0)
+        except OSError as error:
+            if tail is not None:
+                tail.close()
+            if error.errno not in FULL:
+                raise
+            self._disk.remove(nursery)
+            return None
+        return tail
 
     def _fail(self, doing: str, error: OSError) -> WalFailed:
         name = self._segments[-1][0] if self._segments else ""
@@ -383,17 +448,25 @@ def _may_stand(kind: int, position: int) -> bool:
     return kind == HEAD[position] if position < len(HEAD) else kind != CRC
 
 
-def _cut_off(disk: Disk, path: Path, file: File, content: bytes, offset: int) -> Path:
-    """Make `offset` the end of the records: what is behind it was never acknowledged. A copy is set aside first.
+def _cut_off(disk: Disk, path: Path, file: File, content: bytes, offset: int) -> Path | None:
+    """Make `offset` the end of the records: what is behind it was never acknowledged. A copy is set aside first, if
+    there is space for one.
 
     The caller reserves and syncs: the rest must be zeros again, and durably so, before anything is appended. Else of
     a later torn write only some sectors would replace what is there, and the mixture would look like rot.
     """
     copy = path.with_name(path.name + ".broken")
-    evidence = disk.create(copy)
-    evidence.pwrite(content.rstrip(b"\0"), 0)
-    evidence.fsync()
-    evidence.close()
+    is_set_aside = True
+    try:
+        evidence = disk.create(copy)
+        evidence.pwrite(content.rstrip(b"\0"), 0)
+        evidence.fsync()
+        evidence.close()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        disk.remove(copy)
+        is_set_aside = False
     disk.sync_directory(path.parent)
     file.truncate(offset)
-    return copy
+    return copy if is_set_aside else None

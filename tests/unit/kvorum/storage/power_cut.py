@@ -128,6 +128,8 @@ class SimDisk(Disk):
         self.operations_count = 0
         self.stop_after: int | None = None
         self.fail_sync = self.fail_write = self.fail_create = False
+        self.full_at: set[int] = set()  # of the operations that need space, from 0: those that find none
+        self.space_count = 0
         self.era = 0  # a file opened before a crash is of no use after it
 
     # --- what happens to it ------------------------------------------------------------------------------------------
@@ -152,11 +154,18 @@ class SimDisk(Disk):
                 raise PowerCut
             self.stop_after -= 1
 
+    def need_space(self) -> bool:
+        """Counts an operation that needs space. Whether it finds some."""
+        self.space_count += 1
+        return self.space_count - 1 not in self.full_at
+
     # --- Disk --------------------------------------------------------------------------------------------------------
 
     def create(self, path: Path) -> File:
         self.operate()
         if self.fail_create:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        if not self.need_space():
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         directory = self.directory(path.parent)
         old = directory.entries.get(path.name)
@@ -265,6 +274,10 @@ class SimFile(File):
         self._operate()
         if self._disk.fail_write:
             self._inode.write(offset, data[: len(data) // 2])
+            raise OSError(errno.EIO, "Input/output error")
+        if not self._disk.need_space():
+            whole = (offset + len(data) // 2) // SECTOR_BYTES * SECTOR_BYTES - offset  # blocks are full or not there
+            self._inode.write(offset, data[: max(0, whole)])
             raise OSError(errno.ENOSPC, "No space left on device")
         self._inode.write(offset, data)
         self._operate()
@@ -286,7 +299,12 @@ class SimFile(File):
     def allocate(self, size_bytes: int) -> None:
         self._operate()
         if size_bytes > len(self._inode.now):
+            if not self._disk.need_space():
+                raise OSError(errno.ENOSPC, "No space left on device")
             self._inode.resize(size_bytes)
+
+    def size(self) -> int:
+        return len(self._inode.now)
 
     def truncate(self, size_bytes: int) -> None:
         self._operate()

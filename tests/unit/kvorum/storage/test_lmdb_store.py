@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from kvorum.state.store import AUTH_USERS, KEY, LEASE, META, TABLES, Store
-from kvorum.storage.fault import CorruptStore, StoreFailed
+from kvorum.storage.fault import CorruptStore, NoSpace, StoreFailed
 from kvorum.storage.lmdb_store import KEY_BYTES_MAX, MAP_BYTES_MIN, Commit, KeyTooLong, LmdbStore, map_bytes
 
 MAP_BYTES = 64 << 20
@@ -499,3 +499,44 @@ def test_the_store_reads_like_a_dict_whatever_happens(tmp_path: Path) -> None:
             max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )
+
+
+class FullStore(LmdbStore):
+    """Its next commits find no space, or fail, as LMDB says it."""
+
+    errors: list[lmdb.Error]
+
+    def _fill(self, txn: lmdb.Transaction, table: str, changes: dict[bytes, bytes | None]) -> None:
+        super()._fill(txn, table, changes)
+        if self.errors:
+            raise self.errors.pop()
+
+
+def test_a_commit_that_finds_no_space_keeps_its_rows_for_the_next(tmp_path: Path) -> None:
+    store = FullStore.open(tmp_path / "store")
+    store.errors = []
+    store.put(KEY, b"a", b"old")
+    store.commit()
+    store.put(KEY, b"a", b"1")
+    store.put(KEY, b"b", b"1")
+    store.delete(KEY, b"c")
+    store.errors = [lmdb.DiskError("No space left on device"), lmdb.DiskError("No space left on device")]
+    for _ in range(2):
+        commit = store.begin_commit()
+        store.put(KEY, b"b", b"2")  # meanwhile
+        with pytest.raises(NoSpace):
+            commit()
+        store.take_back()
+        assert rows(store) == [(b"a", b"1"), (b"b", b"2")]
+    store.commit()
+    store.close()
+    again = open_store(tmp_path)
+    assert rows(again) == [(b"a", b"1"), (b"b", b"2")]
+
+
+def test_an_error_of_the_disk_ends_a_commit_for_good(tmp_path: Path) -> None:
+    store = FullStore.open(tmp_path / "store")
+    store.put(KEY, b"a", b"1")
+    store.errors = [lmdb.Error("mdb_txn_commit: Input/output error")]
+    with pytest.raises(StoreFailed, match=r"cannot commit: .*Input/output error"):
+        store.begin_commit()()
