@@ -1,16 +1,20 @@
 """Snapshots of running nodes: files that come and go as told, a member caught up by one, and kills at any moment."""
 
 import asyncio
+import hashlib
 import random
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from kvorum.client import Client, ClientError
+from kvorum.etcdpb import rpc_pb2 as rpc
 
 from tests.kit.deadline import wait_until, wait_until_async
-from tests.kit.processes import Cluster, Node, kvorum_program
+from tests.kit.processes import Cluster, Node, etcd_program, kvorum_program
 
 QUICK = ("--heartbeat-interval=50", "--election-timeout=500")
 OFTEN = (*QUICK, "--snapshot-count=20", "--experimental-snapshot-catchup-entries=5")
@@ -22,6 +26,62 @@ def alone(tmp_path: Path) -> Iterator[Node]:
     node = Node(kvorum_program(), tmp_path, flags=QUICK)
     yield node
     node.kill()
+
+
+def downloading(channel: grpc.Channel) -> Any:
+    call = channel.unary_stream(
+        "/etcdserverpb.Maintenance/Snapshot",
+        request_serializer=rpc.SnapshotRequest.SerializeToString,
+        response_deserializer=rpc.SnapshotResponse.FromString,
+    )
+    return call(rpc.SnapshotRequest(), timeout=30)
+
+
+def channel_to(node: Node) -> grpc.Channel:
+    return grpc.insecure_channel(f"127.0.0.1:{node.client_port}", options=(("grpc.enable_http_proxy", 0),))
+
+
+def test_a_download_comes_in_pieces_with_its_checksum_at_the_end(engine: str, tmp_path: Path) -> None:
+    node = Node(kvorum_program() if engine == "kvorum" else etcd_program(), tmp_path, flags=QUICK)
+    with node, channel_to(node) as channel:
+
+        async def fill() -> None:
+            async with Client([node.endpoint], timeout_s=20) as client:
+                await puts(client, 40, 20_000)
+
+        asyncio.run(fill())
+        *pieces, last = downloading(channel)
+        database = b"".join(piece.blob for piece in pieces)
+        assert len(database) > 40 * 20_000
+        left = len(database)
+        for piece in pieces:
+            left -= len(piece.blob)
+            assert piece.remaining_bytes == left
+            assert 0 < len(piece.blob) <= 32 << 10
+        assert last.blob == hashlib.sha256(database).digest()
+        for piece in (pieces[0], last):
+            assert not piece.HasField("header")
+            assert piece.version == ""
+        assert b"k39" in database
+
+
+def test_a_client_that_goes_away_leaves_no_file_behind(alone: Node) -> None:
+    with alone, channel_to(alone) as channel:
+
+        async def fill() -> None:
+            async with Client([alone.endpoint], timeout_s=20) as client:
+                await puts(client, 60, 1_000_000)
+
+        asyncio.run(fill())
+        snap = alone.data_dir / "member" / "snap"
+        for _ in range(3):
+            answers = downloading(channel)
+            next(answers)
+            assert list(snap.glob("sent-*.db"))
+            answers.cancel()
+        wait_until(lambda: not list(snap.glob("sent-*.db")), DEADLINE_S, "the files are removed")
+        *_, last = downloading(channel)
+        assert len(last.blob) == 32
 
 
 def snapshots(node: Node) -> list[str]:

@@ -69,6 +69,7 @@ class Wire:
         self._id = member_id
         self.cut: set[int] = set()
         self.lost: Callable[[Message], bool] = lambda message: False
+        self.dialed: dict[int, tuple[str, ...]] = {}
         self.changed: Callable[[Message], Message] = lambda message: message  # of a snapshot, on its way
         self._since = asyncio.get_running_loop().time() - 60.0
 
@@ -106,7 +107,7 @@ class Wire:
             raise PeerRefused(refused)
 
     def add_peer(self, member_id: int, urls: Sequence[str]) -> None:
-        return None  # every server of the network is in reach
+        self.dialed[member_id] = tuple(urls)  # every server of the network is in reach anyhow
 
     def remove_peer(self, member_id: int) -> None:
         return None

@@ -15,13 +15,14 @@ from kvorum.server.server import Server
 from kvorum.server.snapshots import raft_log_from
 from kvorum.server.watch_hub import Watcher
 from kvorum.state.machine import Machine
+from kvorum.state.membership import Member, add_change
 from kvorum.state.v2_tree import decode_v2_tree
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.replay import Replay
 from kvorum.storage.snap_file import newest_snap
 from kvorum.storage.wal import Wal
 
-from tests.unit.kvorum.server.cluster import DEADLINE_S, Cluster, propose, put, read
+from tests.unit.kvorum.server.cluster import DEADLINE_S, Cluster, Reply, propose, put, read
 from tests.unit.kvorum.server.test_server import run, value_of
 from tests.unit.kvorum.server.test_watch_hub import Client
 
@@ -193,6 +194,12 @@ def test_the_log_reaches_as_far_back_as_it_is_known_and_wanted(
 # -- from one to another
 
 
+async def joined(leader: Server, member: Member) -> None:
+    reply = Reply()
+    leader.propose_conf_change(add_change(member, leader.ids.next()), reply)
+    await reply.body()
+
+
 async def left_behind(cluster: Cluster, count: int = 60) -> Server:
     """A follower that is cut off until the log has nothing for it any more."""
     lonely = cluster.follower()
@@ -211,8 +218,16 @@ def test_a_follower_behind_the_log_gets_a_snapshot_and_goes_on(tmp_path: Path) -
         await put(leader, b"leased", b"v", lease=7).body()
         lonely = await left_behind(cluster)
         await propose(leader, b"\x3a", rpc.CompactionRequest(revision=10)).body()
+        await joined(leader, Member(99, ("http://127.0.0.1:99",), is_learner=True))
+        await propose(leader, b"\x52", rpc.AlarmRequest(action="ACTIVATE", memberID=99, alarm="NOSPACE")).body()
+        dialed: dict[int, tuple[str, ...]] = {}
+        cluster.wires[lonely.member_id].dialed = dialed
         cluster.heal()
         await cluster.until(lambda: lonely.snapshots.received_count == 1, "the snapshot")
+        assert [alarm.memberID for alarm in lonely.machine.alarms.active()] == [99]
+        assert set(dialed) == {member.id for member in leader.machine.membership.members} - {lonely.member_id}
+        assert lonely.raft.config.learners == {99}
+        await propose(leader, b"\x52", rpc.AlarmRequest(action="DEACTIVATE", memberID=99, alarm="NOSPACE")).body()
         await write(leader, 500, 30)
         await hashes_equal(cluster, *cluster.servers.values())
         assert lonely.machine.compact_revision == 10
