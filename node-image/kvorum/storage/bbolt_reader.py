@@ -104,7 +104,7 @@ class BboltFile:
         return list(self._buckets)
 
     def rows(self, bucket: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All rows in order of their keys (0.6 us a row). KeyError for a bucket that is absent.
+        """All rows in order of their keys (0.5 us a row). KeyError for a bucket that is absent.
 
         Raises CorruptDb, perhaps only after many rows.
         """
