@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.test_mixed_member import story
+from tests.compat.test_mixed_member import CORRUPT_CHECK, story
 from tests.compat.test_mixed_snapshots import FLAGS, caught_up_by_ours, joined_by_snapshot
 from tests.kit.etcd import EtcdMissing
 from tests.kit.processes import Cluster, Program, oldest_etcd_program
@@ -24,8 +24,8 @@ def oldest() -> Program:
 
 def test_ours_joins_is_promoted_and_carries_the_quorum(oldest: Program, subject: Program, tmp_path: Path) -> None:
     """Line 7."""
-    with Cluster(oldest, tmp_path, members=2) as etcds:
-        ours = etcds.joining(subject, "ours")
+    with Cluster(oldest, tmp_path, members=2, flags=CORRUPT_CHECK) as etcds:
+        ours = etcds.joining(subject, "ours", flags=CORRUPT_CHECK)
         try:
             asyncio.run(story(etcds, ours))
         finally:

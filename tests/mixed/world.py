@@ -111,6 +111,7 @@ class MixedWorld(World):
         await self._behind(ours=True)
 
     async def _behind(self, *, ours: bool) -> None:
+        await self.healthy()  # or those who stay would be no quorum
         node = self.dice.choice(self.of(ours=ours))
         node.is_down = True
         await asyncio.to_thread(node.kill)
@@ -142,8 +143,16 @@ class MixedWorld(World):
                 self.counts["transfers refused"] += 1
 
     async def _index(self) -> int:
+        """The highest that somebody has applied, of those who answer."""
+        highest = 0
         async with Client(self.endpoints, timeout_s=CALL_S) as client:
-            return max([(await client.status(node.endpoint)).applied_index for node in self.nodes if not node.is_down])
+            for node in self.nodes:
+                if not node.is_down:
+                    try:
+                        highest = max(highest, (await client.status(node.endpoint)).applied_index)
+                    except ClientError:  # it has just been started
+                        continue
+        return highest
 
     # Users and roles, through an etcd
 
