@@ -75,8 +75,8 @@ INVALID_AUTH_MANAGEMENT = Refusal(INVALID_ARGUMENT, "etcdserver: invalid auth ma
 NO_PASSWORD_USER = Refusal(
     UNKNOWN, "auth: authentication failed, password was given for no password user"
 )  # mapped to no code, nor to a text of the server's
-# Ours. Unavailable, since that is what clients take to another endpoint: reads at once, watches and keep-alives by
-# opening their streams anew; writes are not sent twice, and fail with this text.
+# Ours. Unavailable, since that is what etcd's clients take to another endpoint: reads at once, watches and keep-alives
+# by opening their streams anew. Writes and Authenticate they send once, whatever the code, and show this text.
 AUTH_IS_ON = Refusal(
     UNAVAILABLE,
     "kvorum: authentication is on, and this member cannot check users yet: ask an etcd member of the cluster, "
