@@ -324,7 +324,7 @@ def encode_message(message: Message) -> bytes:
     )
 
 
-_MESSAGE_TYPES = tuple(MessageType)
+_MESSAGE_TYPES = tuple(MessageType)[: MessageType.PRE_VOTE_REPLY + 1]  # later ones never leave a process
 _MESSAGE = frozenset(range(1, 13))  # 13 vote and 14 responses are a newer raft's own business within a process
 _MESSAGE_NUMBERS = _MESSAGE - {7, 9, 12}
 _MESSAGE_TAGS = frozenset(n << 3 for n in _MESSAGE_NUMBERS) | {0x3A, 0x4A, 0x62}
