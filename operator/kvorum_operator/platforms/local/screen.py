@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -101,7 +102,8 @@ STYLES = {"step": "cyan", "refused": "yellow", "error": "red", "ready": "green"}
 
 def drawing(hints: Hints, outcome: Outcome) -> RenderableType:
     status = outcome.status
-    table = Table(title=hints.title, title_justify="left", title_style="bold")
+    # Without lines between columns, so that it fits into 80.
+    table = Table(title=hints.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in COLUMNS:
         table.add_column(column, justify="right" if column in ("REVISION", "LAG", "SIZE") else "left")
     for member in status.members:
@@ -140,7 +142,7 @@ def cells(member: MemberStatus) -> tuple[str, ...]:
         member.name,
         member.role or "-",
         member.state,
-        " ".join(part for part in (member.engine, member.version) if part) or "-",
+        member.engine or "-",
         shown(member.revision),
         shown(member.lag_entries),
         f"{member.database_bytes / 1024:.0f}Ki" if member.database_bytes is not None else "-",
