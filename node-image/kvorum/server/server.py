@@ -28,7 +28,7 @@ from kvorum.server.histogram import Histogram
 from kvorum.server.lessor import Lessor
 from kvorum.server.peers import Peers
 from kvorum.server.settings import Settings
-from kvorum.server.snapshots import Snapshots
+from kvorum.server.snapshots import Snapshots, insist
 from kvorum.server.watch_hub import WatchHub
 from kvorum.state import refusal
 from kvorum.state.hash_kv import Hashing, KeySpaceHash
@@ -47,6 +47,7 @@ SYNC_INLINE_S = 0.002  # a faster disk is waited for on the loop: a thread and b
 READ_RETRY_MS = 500  # etcd's: a ReadIndex round whose messages were lost is asked again
 COMPACT_ROWS_A_SLICE = 500  # about 2 ms of the loop
 HASH_ROWS_A_SLICE = 1000  # the same
+COMMIT_RETRY_S = 0.1
 
 LEASE_TAGS = b"\x42\x4a"  # first bytes of the entries that grant and revoke leases
 NORMAL = int(EntryType.NORMAL)
@@ -110,6 +111,7 @@ class Server:
         self.commit_seconds = Histogram()
 
         self._wal = wal
+        wal.write(raft_log.hard_state, ())  # what is applied is committed, which a crash can make a log forget
         self._on_fatal = on_fatal
         self._on_answered = on_answered
         self._waiting: dict[int, tuple[Answer, int]] = {}
@@ -129,7 +131,8 @@ class Server:
         self._commit_ended = asyncio.Event()
         self._commit_ended.set()
         self._commit_due = 0.0
-        self._committed_index = machine.applied_index
+        self._committed_index = machine.applied_index  # by the last commit, be it still under way
+        self._durable_index = machine.applied_index
         self._compacting = False
         self._when_compacted: list[Callable[[], None]] = []
         self._raising_alarm = False
@@ -662,17 +665,19 @@ class Server:
         self._committed_index = self.machine.applied_index
         self._commit_ended.clear()
         commit = self.store.begin_commit()
-        started = time.perf_counter()
+        index, started = self._committed_index, time.perf_counter()
         self._committer.submit(commit).add_done_callback(
-            lambda future: self._call_threadsafe(self._committed, future, time.perf_counter() - started)
+            lambda future: self._call_threadsafe(self._committed, future, index, time.perf_counter() - started)
         )
         commit.wait_filled()
 
-    def _committed(self, future: "Future[None]", took: float) -> None:
+    def _committed(self, future: "Future[None]", index: int, took: float) -> None:
         self.commit_seconds.observe(took)
         self._commit_ended.set()
         error = future.exception()
-        if error is not None:
+        if error is None:
+            self._durable_index = max(self._durable_index, index)
+        else:
             self._on_fatal(error)
 
     async def commit(self) -> None:
@@ -681,9 +686,12 @@ class Server:
         while True:
             while not self._commit_ended.is_set():
                 await self._commit_ended.wait()
-            if self._committed_index >= index or self._stopped:
+            if self._durable_index >= index or self._stopped:
                 return
-            self._begin_commit()
+            if self._committed_index >= index:
+                await asyncio.sleep(COMMIT_RETRY_S)  # the last one failed, for want of space
+            else:
+                self._begin_commit()
 
     async def defragment(self) -> None:
         """Rewrites the store's file without its free pages. Requests go on; what they write is committed afterwards."""
@@ -706,14 +714,18 @@ class Server:
     # -- snapshots -----------------------------------------------------------------------------------------------
 
     async def write_mark(self, snapshot: Snapshot) -> None:
-        """The log durably mentions a snapshot of this member's own once this returns."""
-        while self._syncing:
-            await self._sync_ended.wait()
-        self._syncing = True
+        """The log durably mentions a snapshot of this member's own once this returns. Raises NoSpace."""
+        await self._log_idle()
         self._wal.write_mark(snapshot)
+        self._syncing = True
         await self.loop.run_in_executor(self._disk, self._sync)
         self._end_sync()
         self._pump()
+
+    async def _log_idle(self) -> None:
+        """From here to the next await nobody else writes to the log."""
+        while self._syncing:
+            await self._sync_ended.wait()
 
     def _end_sync(self) -> None:
         self._syncing = False
@@ -722,6 +734,7 @@ class Server:
 
     async def purge_log(self, index: int, keep_count: int) -> None:
         """Gives up segments that nobody needs who starts from a snapshot at index. Raises WalFailed."""
+        await self._log_idle()
         self._wal.release(index)
         await self.loop.run_in_executor(self._disk, self._wal.purge, keep_count)
 
@@ -736,8 +749,8 @@ class Server:
         assert ready.snapshot is not None
         await self._take_store()
         arrived = await self.snapshots.save_arrived(ready.snapshot)
-        self._wal.write_received(ready.snapshot)
-        self._wal.write(ready.hard_state, ready.entries)
+        await insist(partial(self._wal.write_received, ready.snapshot))
+        await insist(partial(self._wal.write, ready.hard_state, ready.entries))
         await self.loop.run_in_executor(self._disk, self._sync)
         replaced = self.store
         self._take_over(arrived.machine, arrived.store)
@@ -751,7 +764,7 @@ class Server:
         """From here on everybody reads the new state."""
         before = self.machine
         self.machine, self.store = machine, store
-        self._committed_index = machine.applied_index
+        self._committed_index = self._durable_index = machine.applied_index
         self.lessor.demote()
         for member in before.membership.members:
             if machine.membership.find(member.id) is None:

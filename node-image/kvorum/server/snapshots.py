@@ -11,12 +11,14 @@ the swap by rename.
 """
 
 import asyncio
+import errno
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +29,7 @@ from kvorum.server.snapshot_db import ConversionFailed, export_snapshot, import_
 from kvorum.state.machine import Machine
 from kvorum.state.membership import hex_id
 from kvorum.state.v2_tree import BadV2Tree, decode_v2_tree, encode_v2_tree
-from kvorum.storage.fault import StorageFault
+from kvorum.storage.fault import NoSpace, SnapFailed, StorageFault
 from kvorum.storage.lmdb_store import LmdbStore, map_bytes
 from kvorum.storage.replay import Replay
 from kvorum.storage.snapshot_files import SnapshotFiles
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 SENDS_MAX = 2  # snapshots that leave at once, each to another member; and as many for clients
 NEVER = sys.maxsize  # an index
 COMPACT_ENTRIES_A_SLICE = 5000  # below 2 ms of the loop: they are freed one by one
+SPACE_RETRY_S = 1.0
 PENDING_BYTES_MAX = 4 << 20  # received, and not yet written
 
 T = TypeVar("T")
@@ -68,6 +71,7 @@ def raft_log_from(replay: Replay, machine: Machine, catch_up_entries: int) -> Me
         base = Snapshot()
         if entries[0].index > 1:
             base, entries = Snapshot(entries[0].index, entries[0].term), entries[1:]
+    assert base.index <= machine.applied_index, (base.index, machine.applied_index)  # DataDir.check_applied
     raft_log = MemoryStorage(hard_state=replay.hard_state, snapshot=base, entries=entries)
     if machine.applied_index > base.index:
         raft_log.create_snapshot(machine.applied_index, machine.conf_state, b"")
@@ -125,10 +129,10 @@ class Snapshots:
         await server.commit()
         try:
             await self.in_thread(self._files.save, snapshot)
-        except StorageFault as error:
+            await server.write_mark(snapshot)
+        except (SnapFailed, NoSpace) as error:
             log.error("no snapshot was taken; the log grows until the next one: %s", error)
             return False
-        await server.write_mark(snapshot)
         if snapshot.index <= self._files.marked_index:
             return False
         self._files.marked_index = snapshot.index
@@ -297,7 +301,8 @@ class Snapshots:
         arrived = self._arrived
         assert arrived is not None, "raft took a snapshot that never arrived"
         assert arrived.snapshot is snapshot, (arrived.snapshot.index, snapshot.index)
-        await self.in_thread(self._files.save, snapshot)
+        saving = partial(self._files.save, snapshot)
+        await insist(partial(self.in_thread, saving))
         return arrived
 
     async def swap_in(self, arrived: Arrived) -> None:
@@ -387,6 +392,21 @@ class Incoming:
         if not self._ended and not self._is_stale:
             self._snapshots.received(self._path)
         self._ended = True
+
+
+async def insist(write: Callable[[], Awaitable[None] | None]) -> None:
+    """Writes what must be written, be it that space has to be made first: raft has taken the leader's snapshot."""
+    while True:
+        try:
+            written = write()
+            if written is not None:
+                await written
+            return
+        except (NoSpace, SnapFailed) as error:
+            if isinstance(error, SnapFailed) and error.error.errno != errno.ENOSPC:
+                raise
+            log.error("a snapshot waits to be applied: %s", error)
+        await asyncio.sleep(SPACE_RETRY_S)
 
 
 def _append(path: Path, data: bytes) -> None:

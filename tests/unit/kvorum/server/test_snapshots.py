@@ -9,20 +9,22 @@ from pathlib import Path
 
 import pytest
 from kvorum.etcdpb import rpc_pb2 as rpc
-from kvorum.raft.message import Entry, HardState, Message, MessageType, Snapshot
+from kvorum.raft.message import ConfState, Entry, HardState, Message, MessageType, Snapshot
 from kvorum.raft.progress import ProgressState
 from kvorum.server.server import Server
 from kvorum.server.snapshots import raft_log_from
 from kvorum.server.watch_hub import Watcher
+from kvorum.state import membership
 from kvorum.state.machine import Machine
 from kvorum.state.membership import Member, add_change
 from kvorum.state.v2_tree import decode_v2_tree
+from kvorum.storage.entry_codec import decode_conf_change, encode_metadata
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.replay import Replay
 from kvorum.storage.snap_file import newest_snap
 from kvorum.storage.wal import Wal
 
-from tests.unit.kvorum.server.cluster import DEADLINE_S, Cluster, Reply, propose, put, read
+from tests.unit.kvorum.server.cluster import DEADLINE_S, SETTINGS, Cluster, Reply, propose, put, read
 from tests.unit.kvorum.server.test_server import run, value_of
 from tests.unit.kvorum.server.test_watch_hub import Client
 
@@ -148,11 +150,42 @@ def test_a_snapshot_file_that_cannot_be_written_stops_nothing(tmp_path: Path) ->
     run(tmp_path, 1, story, **SMALL)
 
 
+def test_a_log_that_forgot_how_far_was_committed_is_told_by_the_tables(tmp_path: Path) -> None:
+    """A commit index alone is written without a sync. The first thing such a member does may be a snapshot."""
+    folder = tmp_path / "n1"
+    for part in ("", "snap"):
+        (folder / part).mkdir()
+    members = membership.bootstrap_members([(f"n{n}", (f"http://127.0.0.1:{n}",)) for n in (1, 2, 3)], "t")
+    changes = membership.bootstrap_entries(members)
+    log = [*changes, *(Entry(1, index) for index in range(4, 31))]
+    own = next(member for member in members if member.name == "n1")
+    Wal.create(folder / "wal", encode_metadata(own.id, 1), HardState(1, 0, 3), log, segment_bytes=1 << 20).close()
+    machine = machine_at(tmp_path, 0, 0, folder / "store")
+    for entry in changes:
+        machine.apply_conf_change(entry, decode_conf_change(entry.data))
+    machine.set_conf_state(ConfState(tuple(sorted(member.id for member in members))))
+    for entry in log[3:]:
+        machine.apply(entry, answering=False)
+    machine.checkpoint()
+    store = machine._store
+    assert isinstance(store, LmdbStore)
+    store.commit()
+    store.close()
+
+    async def told() -> None:
+        cluster = Cluster(tmp_path, replace(SETTINGS, **SMALL))  # type: ignore[arg-type]  # two of its settings
+        cluster.adopt(1)
+        await cluster.until(lambda: cluster.servers[own.id].snapshots.taken_count == 1 or bool(cluster.broken), "it")
+        cluster.stop()
+
+    asyncio.run(told())
+
+
 # -- the log that a restart begins with
 
 
-def machine_at(folder: Path, index: int, term: int) -> Machine:
-    machine = Machine(LmdbStore.open(folder / f"store{index}"), lease_ttl_min_s=1, quota_bytes=-1)
+def machine_at(folder: Path, index: int, term: int, store: Path | None = None) -> Machine:
+    machine = Machine(LmdbStore.open(store or folder / f"store{index}"), lease_ttl_min_s=1, quota_bytes=-1)
     machine.load()
     machine.applied_index, machine.applied_term = index, term
     return machine
