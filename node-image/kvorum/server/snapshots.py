@@ -266,7 +266,7 @@ class Snapshots:
         try:
             await import_snapshot(path, tables, snapshot)
             arrived = await self.in_thread(self._load, tables, snapshot)
-        except (ConversionFailed, StorageFault) as error:
+        except (ConversionFailed, StorageFault, SnapshotRefused) as error:
             self._files.remove(tables)
             raise SnapshotRefused(str(error)) from error
         self._arrived = arrived

@@ -5,6 +5,7 @@ The event loop, its clock and the disks are real too; ticks are short, so that a
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,15 +24,15 @@ from kvorum.state.machine import Machine
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.storage.entry_codec import encode_metadata
-from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.replay import Replay
 from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
 
 from tests.kit.deadline import wait_until_async
+from tests.unit.kvorum.server.full import FillableDisk, FillableStore, Space
 
 SETTINGS = Settings(heartbeat_ms=10, election_ms=100, commit_interval_ms=20)
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0  # a busy machine
 
 
 class Reply:
@@ -68,6 +69,7 @@ class Wire:
         self._network = network
         self._id = member_id
         self.cut: set[int] = set()
+        self.foreign: set[int] = set()
         self.lost: Callable[[Message], bool] = lambda message: False
         self.dialed: dict[int, tuple[str, ...]] = {}
         self.changed: Callable[[Message], Message] = lambda message: message  # of a snapshot, on its way
@@ -116,6 +118,9 @@ class Wire:
         gone = member_id not in self._network.servers or member_id in self.cut
         return None if gone else self._since
 
+    def is_foreign(self, member_id: int) -> bool:
+        return member_id in self.foreign
+
     async def version(self, urls: Sequence[str]) -> str | None:
         return "3.5.30"
 
@@ -153,6 +158,7 @@ class Cluster:
         self.settings = settings
         self.servers: dict[int, Server] = {}
         self.wires: dict[int, Wire] = {}
+        self.space: defaultdict[int, Space] = defaultdict(Space)
         self.broken: list[BaseException] = []
         self._folders: dict[int, Path] = {}
 
@@ -166,7 +172,8 @@ class Cluster:
             folder.mkdir()
             (folder / "snap").mkdir()
             metadata = encode_metadata(member.id, 1)
-            wal = Wal.create(folder / "wal", metadata, hard_state, entries, segment_bytes=1 << 20)
+            disk = FillableDisk(self.space[member.id])
+            wal = Wal.create(folder / "wal", metadata, hard_state, entries, disk=disk, segment_bytes=1 << 20)
             self._run(member.id, folder, wal, MemoryStorage(hard_state=hard_state, entries=entries))
             self._folders[member.id] = folder
         await self.elected()
@@ -182,7 +189,8 @@ class Cluster:
     def restart(self, member_id: int) -> Server:
         """Of one that was stopped (see stop_one), or killed: from what is on its disk."""
         folder = self._folders[member_id]
-        wal, replay = Wal.open(folder / "wal", segment_bytes=1 << 20)
+        disk = FillableDisk(self.space[member_id])
+        wal, replay = Wal.open(folder / "wal", disk=disk, segment_bytes=1 << 20)
         files = SnapshotFiles(folder / "store")
         files.finish(replay.snapshot.index)
         self._run(member_id, folder, wal, replay, files)
@@ -204,7 +212,9 @@ class Cluster:
     ) -> None:
         settings = self.settings
         files = files or SnapshotFiles(folder / "store")
-        store = LmdbStore.open(files.store_path)
+        space = self.space[member_id]
+        store = FillableStore.open(files.store_path)
+        store.space = space
         machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=settings.quota_bytes)
         machine.load()
         if isinstance(begins, Replay):
@@ -231,6 +241,7 @@ class Cluster:
             peers=self.wires[member_id],
             loop=asyncio.get_running_loop(),
             on_fatal=self.broken.append,
+            free_bytes=lambda: space.free_bytes,
         )
         self.servers[member_id].start()
 

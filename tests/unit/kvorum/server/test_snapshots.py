@@ -371,6 +371,8 @@ def test_a_database_of_another_index_is_refused(tmp_path: Path) -> None:
         cluster.heal()
         await cluster.until(lambda: lonely.snapshots.received_count == 1, "the right one")
         assert len(indexes) == 3
+        folder = cluster.files(lonely.member_id).store_path.parent
+        await cluster.until(lambda: not [name for name in names(folder) if name.startswith("store.")], "one store")
         await hashes_equal(cluster, lonely, cluster.leader())
 
     run(tmp_path, 3, story, **SMALL)

@@ -134,6 +134,33 @@ def test_a_received_snapshot_is_taken_whole_or_not_at_all_at_each_crash() -> Non
     pytest.fail("it never came to its end")
 
 
+@pytest.mark.parametrize("held", [6, 9])
+def test_a_mark_that_was_torn_off_from_what_makes_it_count_is_as_if_it_had_never_been_written(held: int) -> None:
+    """Written together, but a sector may end between them. held: the log may end just where the mark stands."""
+    torn_count = 0
+    for filler in range(0, 512, 8):
+        disk = new_disk()
+        wal = create(disk)
+        before = [*entries(1, held - 1), Entry(2, held, b"y" * (1 + filler))]
+        wal.write(HardState(2, 7, 2), before)
+        wal.sync()
+        size = wal._offset
+        wal.write_received(Snapshot(9, 3, VOTERS))
+        sector_end = size - size % 512 + 512
+        content = disk.content(DIRECTORY / segments(disk)[0])
+        content[sector_end : wal._offset] = bytes(max(0, wal._offset - sector_end))
+        wal, replay = reopen(disk)
+        if replay.snapshot.index:
+            continue
+        torn_count += bool(content[size : size + 8].strip(b"\0"))
+        assert replay.entries == before
+        grow(wal, held + 1, 12, term=2)  # the leader of the old term still thinks it leads
+        _, again = reopen(disk)
+        assert again.entries == [*before, *entries(held + 1, 12, term=2)]
+        assert again.snapshot in (Snapshot(), Snapshot(9, 3, VOTERS))
+    assert torn_count > 0
+
+
 def test_segments_are_deleted_up_to_the_oldest_snapshot_that_is_kept() -> None:
     disk = new_disk()
     wal = create(disk)
