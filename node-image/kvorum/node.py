@@ -50,6 +50,7 @@ from kvorum.state import v2_request
 from kvorum.state.hash_kv import Hashing
 from kvorum.state.machine import Machine
 from kvorum.storage.data_dir import DataDir
+from kvorum.storage.disk import free_bytes
 from kvorum.storage.entry_codec import decode_metadata, encode_metadata
 from kvorum.storage.fault import CorruptStore, StorageFault
 from kvorum.storage.replay import Replay
@@ -58,6 +59,7 @@ from kvorum.storage.wal import Wal
 log = logging.getLogger(__name__)
 
 PUBLISH_RETRY_S = 0.5
+VERSION_POLL_S = 0.02  # until the cluster's version is decided: clients of etcd ask what it can
 PEER_ANSWER_S = 5.0
 
 
@@ -96,6 +98,7 @@ class PeerSide:
         self.add_peer = transport.add_peer
         self.remove_peer = transport.remove_peer
         self.active_since = transport.active_since
+        self.is_foreign = transport.is_foreign
         self.send_snapshot = transport.send_snapshot
         self._discovery = discovery
 
@@ -263,6 +266,8 @@ class Node:
             loop=loop,
             on_fatal=_fatal,
             on_answered=self._flush_answers,
+            on_retired=self._retired,
+            free_bytes=lambda: min(free_bytes(config.data_dir), free_bytes(config.wal_dir)),
         )
         for member in machine.membership.members:
             self._transport.add_peer(member.id, member.peer_urls)
@@ -292,6 +297,10 @@ class Node:
     def _removed(self) -> None:
         """Another member refuses our stream with 410: it knows of our removal, which we may have slept through."""
         self.server.retire()
+
+    def _retired(self) -> None:
+        """The members that are left must not be told by who is none."""
+        self._spawn(self._peer_listener.close())
 
     def _ended(self, member_id: int) -> None:
         """Another member's process is gone. If it led, nobody does."""
@@ -344,10 +353,13 @@ class Node:
     async def _publish(self) -> None:
         """Tells the cluster our name and client URLs; once that is applied here, this member is ready for clients."""
         server, config = self.server, self._config
+        published = False
         while True:
-            if await self._published():
+            published = published or await self._published()
+            if published and server.machine.membership.cluster_version is not None:
                 break
-            await asyncio.sleep(PUBLISH_RETRY_S)
+            await asyncio.sleep(VERSION_POLL_S if published else PUBLISH_RETRY_S)
+        server.ready = True
         log.info(
             "ready to serve client requests",
             extra={
@@ -371,6 +383,7 @@ class Node:
 
     async def stop(self) -> None:
         """Hands leadership over, lets calls end, commits, closes."""
+        self.server.stopping = True
         await self._hand_over()
         for task in self._tasks:
             task.cancel()

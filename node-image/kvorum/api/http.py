@@ -14,9 +14,10 @@ from kvorum.etcdpb.rpc_pb2 import AlarmType
 from kvorum.net.listener import HttpRequest, HttpResponse, Respond
 from kvorum.raft.core import Role
 from kvorum.raft.message import NONE
+from kvorum.server import reconfiguration
 from kvorum.server.answer import Answer, Done
 from kvorum.server.server import Server
-from kvorum.state.membership import NOT_DECIDED
+from kvorum.state.membership import NOT_DECIDED, hex_id
 
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
 JSON = ("Content-Type", "application/json")
@@ -187,8 +188,22 @@ def member_state(server: Server) -> dict[str, object]:
 def _state(server: Server) -> tuple[str, str]:
     if server.removed:
         return "removed", "this member was removed from the cluster; delete its data before it is added again"
+    if server.stopping:
+        return "stopping", ""
+    if foreign := reconfiguration.foreign_voters(server):
+        names = ", ".join(map(hex_id, foreign))
+        return "foreign-cluster", (
+            f"at the peer URLs of {names} another cluster than {hex_id(server.cluster_id)}, which this data is of, "
+            "answers; if that one is the right one, empty the data directory and add this member there as a new one"
+        )
+    if server.full_disk.is_full:
+        return "disk-full", f"{server.full_disk.reason}; free space on the volume, or enlarge it: writes then go on"
+    if server.raft.leader == NONE:
+        if server.is_starting:
+            return "starting", "no leader has been heard of yet"
+        return "no-quorum", "no leader: fewer voters than a quorum answer, or an election is under way"
     if server.is_learner:
         return "learner", ""
-    if server.raft.leader == NONE:
-        return "no-quorum", "no leader: fewer voters than a quorum answer, or an election is under way"
+    if not server.ready:
+        return "starting", "tells the cluster its name and client URLs"
     return ("leader" if server.raft.role is Role.LEADER else "follower"), ""

@@ -13,8 +13,10 @@ from kvorum.api.kv import fail
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.raft.message import NONE
+from kvorum.server import reconfiguration
 from kvorum.server.server import Server
 from kvorum.state import refusal
+from kvorum.state.refusal import Refusal
 
 Handler = Callable[[Server, Call], None]
 
@@ -50,6 +52,9 @@ STREAMS: dict[str, Handler] = {
     "/grpc.health.v1.Health/Watch": health.watch,
 }
 ANSWERED_ALWAYS = {"/etcdserverpb.Maintenance/Status", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
+FOREIGN = Refusal(
+    refusal.UNAVAILABLE, "kvorum: foreign-cluster: this member's data is of another cluster than its peers"
+)
 RANGE = "/etcdserverpb.KV/Range"
 
 
@@ -68,6 +73,8 @@ def _guarded(server: Server, handler: Handler, path: str, call: Call) -> None:
         fail(call, refusal.AUTH_IS_ON)
     elif server.is_learner and not _learner_may(path, call):
         fail(call, refusal.NOT_SUPPORTED_FOR_LEARNER)
+    elif server.raft.leader == NONE and reconfiguration.foreign_voters(server):
+        fail(call, FOREIGN)
     elif server.raft.leader == NONE and call.metadata("hasleader") == "true":
         fail(call, refusal.NO_LEADER)
     else:

@@ -27,6 +27,7 @@ from kvorum.storage.entry_codec import encode_message
 class Peer:
     def __init__(self, member_id: int, urls: Sequence[str], wiring: Wiring) -> None:
         self.member_id = member_id
+        self.is_foreign = False  # it answered for another cluster when it was last asked for a stream
         self.is_kvorum: bool | None = None  # or an etcd; None: it never answered
         self._name = hex_id(member_id)
         self._wiring = wiring
@@ -146,6 +147,7 @@ class Peer:
                 stood = True
                 log.debug("%s stream from %s: %s", kind, self._name, why)
             except StreamRefused as refused:
+                self.is_foreign = refused.status == 412 and "cluster ID mismatch" in refused.text
                 self._urls.failed(url)
                 self._activity.failed(f"{url} gives no stream: {refused}")
                 if refused.status == 410:
@@ -179,6 +181,7 @@ class Peer:
         try:
             await inbound.open(request, identity)
             self.is_kvorum = inbound.is_from_kvorum
+            self.is_foreign = False
             self._activity.succeeded()
             return await inbound.end()
         finally:

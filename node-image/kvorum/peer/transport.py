@@ -160,6 +160,11 @@ class Transport:
         peer = self._peers.get(member_id)
         return None if peer is None else peer.active_since
 
+    def is_foreign(self, member_id: int) -> bool:
+        """Whether who answers at its URLs says that it belongs to another cluster."""
+        peer = self._peers.get(member_id)
+        return peer is not None and peer.is_foreign
+
     def traffic(self) -> dict[int, Traffic]:
         """By member."""
         return {member_id: Traffic(peer.sent_bytes, peer.received_bytes) for member_id, peer in self._peers.items()}

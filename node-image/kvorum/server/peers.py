@@ -54,6 +54,10 @@ class Peers(Protocol):
         """Posts a MsgSnap with the file behind it to message.to. Raises OSError, PeerRefused."""
         ...
 
+    def is_foreign(self, member_id: int) -> bool:
+        """Whether who answers at its URLs says that it belongs to another cluster."""
+        ...
+
     async def version(self, urls: Sequence[str]) -> str | None:
         """The server version that the member at these URLs claims."""
         ...

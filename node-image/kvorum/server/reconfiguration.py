@@ -75,6 +75,16 @@ def connected_voters(server: "Server") -> int:
     return count
 
 
+def foreign_voters(server: "Server") -> list[int]:
+    """Those in whose place members of another cluster answer, where they are so many that the rest is no quorum. Empty
+    while there is a leader: then the cluster is the right one."""
+    if server.raft.leader != NONE:
+        return []
+    voting = voters(server)
+    foreign = [voter.id for voter in voting if server.peers.is_foreign(voter.id)]
+    return foreign if foreign and len(voting) - len(foreign) < len(voting) // 2 + 1 else []
+
+
 def remove(server: "Server", member_id: int, done: Callable[[Refusal | None], None]) -> None:
     objection = may_remove(server, member_id)
     if objection:

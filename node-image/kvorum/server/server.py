@@ -23,6 +23,7 @@ from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import NONE, ConfChange, Entry, EntryType, Message, Snapshot
 from kvorum.server.answer import Answer, Done
 from kvorum.server.auto_compaction import AutoCompaction
+from kvorum.server.full_disk import FullDisk
 from kvorum.server.header import RequestIds, ResponseHeader
 from kvorum.server.histogram import Histogram
 from kvorum.server.lessor import Lessor
@@ -32,10 +33,11 @@ from kvorum.server.snapshots import Snapshots, insist
 from kvorum.server.watch_hub import WatchHub
 from kvorum.state import refusal
 from kvorum.state.hash_kv import Hashing, KeySpaceHash
-from kvorum.state.machine import Machine
+from kvorum.state.machine import Machine, space_of
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.storage.entry_codec import decode_conf_change, encode_conf_change
+from kvorum.storage.fault import NoSpace
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 WAITING_MAX = 50_000  # proposals without an answer, and as many reads (etcd: 5,000 entries committed, not applied)
 SYNC_INLINE_S = 0.002  # a faster disk is waited for on the loop: a thread and back costs 90 us, on a busy machine 300
 READ_RETRY_MS = 500  # etcd's: a ReadIndex round whose messages were lost is asked again
+STARTING_ELECTIONS = 3  # timeouts without a leader after which a member that starts says that there is no quorum
+SPACE_RETRY_S = 0.5  # until a commit that found no space is tried again
 COMPACT_ROWS_A_SLICE = 500  # about 2 ms of the loop
 HASH_ROWS_A_SLICE = 1000  # the same
 COMMIT_RETRY_S = 0.1
@@ -81,8 +85,13 @@ class Server:
         loop: AbstractEventLoop,
         on_fatal: Callable[[BaseException], None],
         on_answered: Callable[[], None] = lambda: None,
+        on_retired: Callable[[], None] = lambda: None,
+        free_bytes: Callable[[], int] = lambda: 1 << 40,
     ) -> None:
-        """on_fatal: a disk failed. on_answered: many calls may have been answered, so what they wrote can leave now."""
+        """on_fatal: a disk failed. on_answered: many calls may have been answered, so what they wrote can leave now.
+
+        on_retired: this member is none any more. free_bytes: see FullDisk.
+        """
         self.member_id = member_id
         self.cluster_id = cluster_id
         self.cluster_token = cluster_token
@@ -99,12 +108,15 @@ class Server:
         self.lessor = Lessor(self)
         self.snapshots = Snapshots(self, raft_log, files)
         self.auto_compaction = AutoCompaction(self)
+        self.full_disk = FullDisk(self, free_bytes)
         self.on_role_change: list[Callable[[], None]] = []
         self.leader_changes = 0
         self.proposals_failed = 0
         self.slow_reads = 0
         self.slow_applies = 0
         self.removed = False
+        self.ready = False  # the cluster knows this member's name and URLs; set by who tells it
+        self.stopping = False
         self.ticks = 0
         self.leader_lost_tick = 0
         self.sync_seconds = Histogram()
@@ -114,6 +126,10 @@ class Server:
         wal.write(raft_log.hard_state, ())  # what is applied is committed, which a crash can make a log forget
         self._on_fatal = on_fatal
         self._on_answered = on_answered
+        self._on_retired = on_retired
+        self._held: Ready | None = None  # found no space in the log; nothing else goes on before it
+        self._held_tick = 0
+        self._commit_failed = False  # for want of space: its rows are pending again
         self._waiting: dict[int, tuple[Answer, int]] = {}
         self._proposed: list[bytes] = []
         self._proposed_ids: list[int] = []
@@ -221,6 +237,9 @@ class Server:
         log.error("this member was removed from the cluster; delete its data directory before it is added again")
         self.lessor.demote()
         self._fail_all(refusal.STOPPED)
+        for member in self.machine.membership.members:
+            self.peers.remove_peer(member.id)
+        self._on_retired()
 
     def _fail_all(self, why: Refusal) -> None:
         """Nobody may be left waiting for an answer that cannot come."""
@@ -241,7 +260,10 @@ class Server:
             done()
 
     def refuses_for_space(self, request: PutRequest | TxnRequest | LeaseGrantRequest) -> Refusal | None:
-        """NO_SPACE when the store has outgrown its quota; asks the cluster to raise the alarm."""
+        """NO_SPACE when the store has outgrown its quota, which asks the cluster to raise the alarm; or the disk is
+        full, which is this member's own business."""
+        if self.full_disk.is_full:
+            return refusal.NO_SPACE if space_of(request) else None
         refused = self.machine.refuses_for_space(request)
         if refused is not None:
             self.raise_alarm_nospace()
@@ -312,6 +334,11 @@ class Server:
         return member is not None and member.is_learner
 
     @property
+    def is_starting(self) -> bool:
+        """It has not been ready yet, nor has there been the time for an election or two."""
+        return not self.ready and self.ticks <= STARTING_ELECTIONS * self.settings.election_ticks
+
+    @property
     def is_leader(self) -> bool:
         return self.raft.role is Role.LEADER
 
@@ -366,8 +393,11 @@ class Server:
     def _work(self, durable: Ready | None) -> None:
         if durable is not None:
             self._persisted(durable)
+        if self._held is not None and not self._syncing and self.ticks > self._held_tick:
+            held, self._held = self._held, None
+            self._make_durable(held)
         raft = self.raft
-        while not self._syncing and not self._stopped and raft.has_ready():
+        while not self._syncing and self._held is None and not self._stopped and raft.has_ready():
             ready = raft.ready()
             if ready.soft_state is not None:
                 self._role_changed()
@@ -379,15 +409,34 @@ class Server:
                 self._syncing = True
                 self.run(self._install(ready))
                 return
+            self._make_durable(ready)
+
+    def _make_durable(self, ready: Ready) -> None:
+        try:
             self._wal.write(ready.hard_state, ready.entries)
-            if not ready.must_sync:
-                self._persisted(ready)
-            elif self._sync_average_s < SYNC_INLINE_S:
-                self._sync()
-                self._persisted(ready)
-            else:
-                self._syncing = True
-                self._disk.submit(self._sync).add_done_callback(partial(self._call_threadsafe, self._synced, ready))
+        except NoSpace as full:
+            # Nothing of it was promised to anybody yet: once a tick it is tried again.
+            self._held, self._held_tick = ready, self.ticks
+            self.full_disk.note(full)
+            return
+        if not ready.must_sync:
+            self._persisted(ready)
+        elif self._sync_average_s < SYNC_INLINE_S:
+            self._sync()
+            self._persisted(ready)
+        else:
+            self._syncing = True
+            self._disk.submit(self._sync).add_done_callback(partial(self._call_threadsafe, self._synced, ready))
+
+    @property
+    def wants_space(self) -> bool:
+        """Whether something could not be written for want of it, and waits."""
+        return self._held is not None or self._commit_failed or self._wal.is_short_of_space
+
+    def find_log_space(self) -> None:
+        """Tries to begin the segment of the log that found no space."""
+        if self._wal.is_short_of_space and not self._syncing:
+            self._wal.find_space()
 
     def _call_threadsafe(self, callback: Callable[..., None], *args: object) -> None:
         if not self.loop.is_closed():
@@ -585,6 +634,7 @@ class Server:
         self.auto_compaction.tick()
         if self._leader_bound:
             self._end_leaderless()
+        self.full_disk.tick()
         self._maybe_commit()
         self._flush()
 
@@ -651,9 +701,8 @@ class Server:
 
     def _maybe_commit(self) -> None:
         now = self.loop.time()
-        if not self._commit_ended.is_set() or (
-            now < self._commit_due and self.store.pending_count < self.settings.commit_rows_max
-        ):
+        is_crowded = self.store.pending_count >= self.settings.commit_rows_max and not self._commit_failed
+        if not self._commit_ended.is_set() or (now < self._commit_due and not is_crowded):
             return
         self._commit_due = now + self.settings.commit_interval_ms / 1000
         if self.store.pending_count or self.machine.applied_index > self._committed_index:
@@ -673,12 +722,17 @@ class Server:
 
     def _committed(self, future: "Future[None]", index: int, took: float) -> None:
         self.commit_seconds.observe(took)
-        self._commit_ended.set()
         error = future.exception()
+        self._commit_failed = isinstance(error, NoSpace)
         if error is None:
             self._durable_index = max(self._durable_index, index)
+        elif isinstance(error, NoSpace):
+            self.store.take_back()
+            self._commit_due = self.loop.time() + SPACE_RETRY_S
+            self.full_disk.note(error)
         else:
             self._on_fatal(error)
+        self._commit_ended.set()
 
     async def commit(self) -> None:
         """Everything that is applied now is durable in the store once this returns."""
@@ -808,7 +862,10 @@ class Server:
         self._committer.shutdown(wait=True)
         self.snapshots.stop()
         self.machine.checkpoint()
-        self.store.commit()
+        try:
+            self.store.commit()
+        except NoSpace as full:
+            log.warning("the last commit was left out, the log has it: %s", full)
         self._fail_all(refusal.STOPPED)
         self._wal.close()
         self.store.close()

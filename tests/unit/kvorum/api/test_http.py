@@ -116,6 +116,10 @@ def test_a_member_tells_its_state_and_where_it_is(tmp_path: Path) -> None:
         leader, follower = cluster.leader(), cluster.follower()
         await put(leader, b"a", b"1").body()
         told = await Asked(leader).state()
+        assert (told["state"], told["reason"]) == ("starting", "tells the cluster its name and client URLs")
+        for server in cluster.servers.values():
+            server.ready = True
+        told = await Asked(leader).state()
         assert (told["state"], told["reason"], told["revision"]) == ("leader", "", 2)
         assert told["leader"] == told["memberID"] == f"{leader.member_id:x}"
         assert told["term"] == leader.raft.term
@@ -131,7 +135,33 @@ def test_a_member_tells_its_state_and_where_it_is(tmp_path: Path) -> None:
         assert await Asked(follower).text("/health") == (503, '{"health":"false","reason":"RAFT NO LEADER"}\n')
         assert await Asked(follower).text("/health?serializable=true") == (200, '{"health":"true","reason":""}')
 
+        cluster.wires[follower.member_id].foreign = {leader.member_id}
+        assert (await Asked(follower).state())["state"] == "no-quorum", "two of three may still be its own"
+        cluster.wires[follower.member_id].foreign = set(cluster.servers) - {follower.member_id}
+        told = await Asked(follower).state()
+        assert told["state"] == "foreign-cluster"
+        assert f"{leader.member_id:x}" in told["reason"]
+        assert "empty the data directory" in told["reason"]
+        follower.stopping = True
+        assert (await Asked(follower).state())["state"] == "stopping"
+
     run(tmp_path, 3, story)
+
+
+def test_a_full_disk_is_told_and_how_it_ends(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        server = cluster.leader()
+        server.ready = True
+        cluster.space[server.member_id].free_bytes = 3 << 20
+        await cluster.until(lambda: server.full_disk.is_full, "the disk is seen to be full")
+        told = await Asked(server).state()
+        assert told["state"] == "disk-full"
+        assert "3 MiB are left on the disk, 8 are needed; free space on the volume" in told["reason"]
+        cluster.space[server.member_id].free_bytes = 1 << 30
+        await cluster.until(lambda: not server.full_disk.is_full, "the disk is seen to have space")
+        assert (await Asked(server).state())["state"] == "leader"
+
+    run(tmp_path, 1, story)
 
 
 def test_a_removed_member_says_so_and_keeps_nobody_waiting(tmp_path: Path) -> None:

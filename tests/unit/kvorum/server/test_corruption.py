@@ -1,7 +1,7 @@
 """Comparing hashes: what is a difference, what is none, and what the leader does about it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -65,7 +65,7 @@ class Peer:
     def __init__(self, answers: dict[str, PeerHash | PeerRefused | None]) -> None:
         self.answers = answers
 
-    async def hash_kv(self, urls: tuple[str, ...], revision: int) -> PeerHash:
+    async def hash_kv(self, urls: Sequence[str], revision: int) -> PeerHash:
         answer = self.answers[urls[0]]
         if isinstance(answer, PeerRefused):
             raise answer

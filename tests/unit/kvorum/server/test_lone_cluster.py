@@ -1,6 +1,6 @@
 """--force-new-cluster: the entries that leave one voter."""
 
-from kvorum.raft.message import ConfChangeType, ConfState, Entry, EntryType
+from kvorum.raft.message import ConfChange, ConfChangeType, ConfState, Entry, EntryType
 from kvorum.server.lone_cluster import lone_entries
 from kvorum.state import membership
 from kvorum.state.membership import Member, parse_context
@@ -9,7 +9,7 @@ from kvorum.storage.entry_codec import decode_conf_change
 URLS = ("http://here:2380",)
 
 
-def change_entry(index: int, change: membership.ConfChange) -> Entry:
+def change_entry(index: int, change: ConfChange) -> Entry:
     return Entry(term=2, index=index, type=EntryType.CONF_CHANGE, data=membership.conf_change_data(change))
 
 
