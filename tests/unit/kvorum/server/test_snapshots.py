@@ -446,6 +446,18 @@ def test_the_loop_never_works_long_while_a_snapshot_of_100k_keys_is_made(tmp_pat
     run(tmp_path, 1, story, snapshot_count=20_000, snapshot_catch_up_entries=100)
 
 
+def test_what_was_answered_is_in_a_database_that_is_asked_for_afterwards(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        server = cluster.leader()
+        for n in range(3):
+            await put(server, b"key %d" % n, b"v").body()
+            async with server.snapshots.exported() as path:
+                assert b"key %d" % n in path.read_bytes()
+            assert not path.exists()
+
+    run(tmp_path, 1, story, commit_interval_ms=60_000)
+
+
 async def exported(server: Server) -> int:
     """Size of the file, in bytes."""
     async with server.snapshots.exported() as path:
