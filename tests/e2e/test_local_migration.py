@@ -10,6 +10,9 @@ from tests.e2e.writer import Writer, assert_nothing_lost
 from tests.kit.etcd import EtcdMissing, require_etcd
 
 GAP_S_MAX = 4 * 2.0  # what is promised is 2 s; a machine that is busy with other tests may be slower
+# A proposal that meets a change of leaders may be lost, in etcd too: what is measured is when the cluster takes writes
+# again, not how long a client waits for an answer that will not come.
+PATIENCE_S = 1.0
 MOVE_S_MAX = 60.0
 
 
@@ -45,7 +48,7 @@ def assert_kept(cluster: LocalCluster, writer: Writer, cluster_id: str) -> None:
 
 
 def test_cluster_moves_to_the_other_engine_and_back_under_a_writer(tmp_path: Path) -> None:
-    with local_cluster(tmp_path, "etcd") as cluster, Writer(cluster.endpoints(3)) as writer:
+    with local_cluster(tmp_path, "etcd") as cluster, Writer(cluster.endpoints(3), patience_s=PATIENCE_S) as writer:
         cluster.start()
         cluster.wait_ready(3)
         writer.wait_acknowledged(50)
@@ -70,7 +73,7 @@ def test_move_that_is_turned_round_by_an_edit_survives_killed_operators_and_slee
     with local_cluster(tmp_path, "kvorum") as cluster:
         cluster.start()
         cluster.wait_ready(3)
-        with Writer(cluster.endpoints(3)) as writer:
+        with Writer(cluster.endpoints(3), patience_s=PATIENCE_S) as writer:
             writer.wait_acknowledged(50)
             cluster_id = cluster.status()["clusterID"]
             cluster.write(replicas=3, engine="etcd")
@@ -90,7 +93,10 @@ def test_move_that_is_turned_round_by_an_edit_survives_killed_operators_and_slee
 
 
 def test_single_member_moves_by_way_of_three(tmp_path: Path) -> None:
-    with local_cluster(tmp_path, "etcd", replicas=1) as cluster, Writer(cluster.endpoints(3)) as writer:
+    with (
+        local_cluster(tmp_path, "etcd", replicas=1) as cluster,
+        Writer(cluster.endpoints(3), patience_s=PATIENCE_S) as writer,
+    ):
         cluster.start()
         cluster.wait_ready(1)
         writer.wait_acknowledged(50)

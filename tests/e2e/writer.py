@@ -19,10 +19,14 @@ READ_BACK_EVERY = 50
 
 
 class Writer:
-    """Writes until stopped, from a thread of its own. endpoints: of all members there may ever be."""
+    """Writes until stopped, from a thread of its own.
 
-    def __init__(self, endpoints: Sequence[str]) -> None:
+    endpoints: of all members there may ever be. patience_s: for an answer, before the next endpoint is asked.
+    """
+
+    def __init__(self, endpoints: Sequence[str], *, patience_s: float = 2.0) -> None:
         self._endpoints = endpoints
+        self._patience_s = patience_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self.acknowledged: dict[bytes, bytes] = {}
@@ -43,7 +47,7 @@ class Writer:
 
     async def _run(self) -> None:
         last_revision, number, last_s = 0, 0, 0.0
-        async with Client(self._endpoints, timeout_s=2.0) as client:
+        async with Client(self._endpoints, timeout_s=self._patience_s) as client:
             while not self._stop.is_set() and not self.problem:
                 number += 1
                 key, value = PREFIX + f"{number:07d}".encode(), f"value {number}".encode()

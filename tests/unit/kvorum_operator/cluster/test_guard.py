@@ -146,6 +146,8 @@ OBJECTED = [
     ("I8", "replicas=3", f"{THREE} silent=9h says=no-quorum", remove("kv-2")),
     ("I8", "replicas=3", f"{THREE} down foreign-volume", remove("kv-2")),
     ("I8", "replicas=3", f"{THREE} stale-volume", remove("kv-2")),
+    ("I8", "replicas=3", f"{THREE} silent=1s foreign-volume says=corrupt", remove("kv-2")),
+    ("I8", "replicas=3", f"{THREE} foreign-volume emptied", remove("kv-2")),
     ("I8", "replicas=3 engine-blocked=gone", "kv-0 leader\nkv-1 learner of=etcd", remove("kv-1")),
     ("I8", "replicas=1", "kv-0 leader\nkv-1 follower\nkv-8 follower elsewhere", remove("kv-8")),
 ]
