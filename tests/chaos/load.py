@@ -127,8 +127,12 @@ class Load:
                 await self._paused.wait()
                 make = dice.choices(kinds, weights)[0][1]
                 request = make(dice)
-                old = isinstance(request, Get) and dice.random() < 0.25
-                await self._call(client, request, serializable=old, endpoint=dice.choice(endpoints) if old else None)
+                endpoint, serializable = None, False
+                if isinstance(request, Get) and dice.random() < 0.6:
+                    # Of one member, also of one that does not know yet that it leads no more: the client itself would
+                    # soon ask others only.
+                    endpoint, serializable = dice.choice(endpoints), dice.random() < 0.4
+                await self._call(client, request, serializable=serializable, endpoint=endpoint)
                 await asyncio.sleep(dice.uniform(0, 2 * PAUSE_S))
 
     def _put(self, dice: random.Random) -> Request:
