@@ -4,7 +4,7 @@
 PYTHON ?= python3
 SEED ?=
 DURATION ?=
-STEPS ?= 50000
+STEPS ?= 200000
 CLUSTER ?= cluster.yaml
 
 VENV := .venv
@@ -62,8 +62,8 @@ test-newest: env ## unit tests on the newest Python at hand
 		done; \
 	done; echo "NOT RUN: unit tests on a newer Python: none newer than $$own is at hand"
 
-test-sim: env ## simulation: the seeds that are always run, 50,000 steps in all
-	@$(PYTEST) tests/sim
+test-sim: env ## simulation: the seeds that are always run, and planted bugs that must be found
+	@$(PYTEST) -n 2 tests/sim
 
 test-compat: env ## against a real etcd 3.5 and its clients
 	@$(PYTEST) -n 2 tests/compat
@@ -72,7 +72,7 @@ test-e2e: env ## whole clusters as processes, on both engines
 	@$(PYTEST) -n 3 --ignore tests/e2e/test_readme.py tests/e2e
 	@$(PYTEST) tests/e2e/test_readme.py  # by itself: it uses the README's ports, etcd's own
 
-sim: env ## one simulation: make sim SEED=8812 STEPS=200000
+sim: env ## simulated groups of whole members, on a new seed: make sim SEED=8812 STEPS=200000
 	@$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED)) --steps $(STEPS)
 
 test-faults: env ## short runs of make chaos and make mixed, and their judges

@@ -1,45 +1,132 @@
-"""Runs one simulated world: python -m tests.sim.run [--seed N] [--steps N].
+"""Runs simulated worlds: python -m tests.sim.run [--seed N] [--steps N].
 
-Ends with 1 and the reason when a promise was broken. Without a seed a new one is drawn, and printed.
+Steps are divided into worlds of WORLD_STEPS, with seeds from the given one on, over all processors. Without a seed a
+new one is drawn, and printed. Ends with 1, a trace made as small as time allows, and the command that runs the
+failing world again, when a promise was broken; also when the worlds were so quiet that nothing was tried.
 """
 
 import argparse
+import os
 import secrets
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from tests.sim.world import World
+from tests.sim import metamorphic
+from tests.sim.schedule import Schedule
+from tests.sim.trace import describe, failure_kind, minimise, record
+from tests.sim.world import Parts, World
+
+WORLD_STEPS = 2500
+STEPS_DEFAULT = 200_000
+MINIMISE_SECONDS_MAX = 60.0
+TRACE_LINES_MAX = 150
+# In so many steps, about half of what they do on average: fewer, and the simulation has stopped to try.
+MINIMA_STEPS = 100_000
+MINIMA = {
+    "acknowledged": 3000,
+    "changes": 100,
+    "commits": 4000,
+    "compact rows": 500,
+    "crash": 150,
+    "elections": 90,
+    "leases expired": 50,
+    "leases renewed": 250,
+    "log compactions": 400,
+    "one-way cuts": 40,
+    "partitions": 110,
+    "pause": 180,
+    "reads": 850,
+    "snapshots restored": 20,
+    "transfer": 400,
+}
 
 
-def run(seed: int, steps: int) -> Counter[str]:
-    """One world, faults first and then healed. Raises RuntimeError that names the command to replay it."""
-    world = World(seed)
+class Failed(Exception):
+    """A world in which a promise was broken. steps: how many it took; kind: which promise."""
+
+    def __init__(self, seed: int, steps: int, kind: str, text: str) -> None:
+        super().__init__(seed, steps, kind, text)
+        self.seed, self.steps, self.kind, self.text = seed, steps, kind, text
+
+
+def run(seed: int, steps: int, parts: Parts = Parts()) -> Counter[str]:  # noqa: B008 - frozen
+    """One world, faults first, then healed, then its history in other ways. Raises Failed."""
+    schedule = None
     try:
-        world.run(steps)
-        world.heal()
-    except AssertionError as broken:
-        raise RuntimeError(
-            f"after {world.steps} steps: {broken}\n  replay: make sim SEED={seed} STEPS={steps}\n  {world.describe()}"
-        ) from broken
-    return world.counts + world.oracle.counts
+        schedule = Schedule(seed, parts, World)
+        schedule.run(steps)
+        schedule.heal()
+        world = schedule.world
+        metamorphic.check(world.judge, world.oracle.committed, seed, parts.member.machine_class)
+    except Exception as error:
+        done = 0 if schedule is None else schedule.steps
+        raise Failed(seed, done, failure_kind(error), str(error)) from error
+    return schedule.counts + world.counts + world.oracle.counts + world.leases.counts
+
+
+def run_all(seed: int, steps: int) -> Counter[str]:
+    """Worlds until there were so many steps, over all processors. Raises the first Failed."""
+    seeds = range(seed, seed + max(1, -(-steps // WORLD_STEPS)))
+    each = min(steps, WORLD_STEPS)
+    counts: Counter[str] = Counter()
+    with ProcessPoolExecutor(min(len(seeds), os.cpu_count() or 1)) as pool:
+        try:
+            for done in as_completed([pool.submit(run, world, each) for world in seeds]):
+                counts += done.result()
+        except Failed:
+            pool.shutdown(cancel_futures=True)
+            raise
+    counts["worlds"] = len(seeds)
+    return counts
+
+
+def too_quiet(counts: Counter[str], steps: int) -> dict[str, int]:
+    """What happened less often than it should in so many steps. Of a few worlds nothing can be said."""
+    share = steps / MINIMA_STEPS
+    if share < 0.5:
+        return {}
+    return {name: counts[name] for name, least in MINIMA.items() if counts[name] < least * share}
+
+
+def explain(failed: Failed, steps: int) -> str:
+    """For whoever has to find out: the command, and the smallest trace that fails alike."""
+    lines = [
+        f"FAILED seed {failed.seed} after {failed.steps} steps: {failed.text}",
+        f"  replay: make sim SEED={failed.seed} STEPS={min(steps, WORLD_STEPS)}",
+    ]
+    trace, kind = record(failed.seed, min(steps, WORLD_STEPS), Parts())
+    if kind == failed.kind:
+        smaller = minimise(failed.seed, Parts(), trace, kind, seconds=MINIMISE_SECONDS_MAX)
+        lines.append(f"  trace: {len(smaller)} of {len(trace)} actions (time in ticks, member, what)")
+        shown = describe(smaller)
+        if len(shown) > TRACE_LINES_MAX:
+            lines.append(f"  ... {len(shown) - TRACE_LINES_MAX} more before these")
+        lines += shown[-TRACE_LINES_MAX:]
+    return "\n".join(lines)
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.sim.run", description="one simulated world")
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.run", description="simulated groups of whole members")
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--steps", type=int, default=STEPS_DEFAULT)
     options = parser.parse_args(arguments)
-    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    seed = secrets.randbelow(1_000_000_000) if options.seed is None else options.seed
+    print(f"seed {seed}, {options.steps} steps", flush=True)
     started = time.monotonic()
     try:
-        counts = run(seed, options.steps)
-    except RuntimeError as failed:
-        print(f"FAILED {failed}", file=sys.stderr)
+        counts = run_all(seed, options.steps)
+    except Failed as failed:
+        print(explain(failed, options.steps), file=sys.stderr)
+        return 1
+    for name, count in sorted(counts.items()):
+        print(f"  {name:20} {count:8}")
+    quiet = too_quiet(counts, options.steps)
+    if quiet:
+        print(f"FAILED seed {seed}: too little happened: {quiet}", file=sys.stderr)
         return 1
     print(f"seed {seed}: all well, {time.monotonic() - started:.1f} s")
-    for name, count in sorted(counts.items()):
-        print(f"  {name:18} {count}")
     return 0
 
 

@@ -1,0 +1,240 @@
+"""What clients ask for: few keys and few leases, so that requests meet, and every kind of request.
+
+Only chooses; what becomes of a request is the members' affair, and whether the answers are right the judge's.
+"""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
+from kvorum.etcdpb.rpc_pb2 import AlarmRequest, AlarmType, Compare, RangeRequest, TxnRequest
+from kvorum.state.v2_request import publish_request
+
+if TYPE_CHECKING:
+    from tests.sim.member import Member
+    from tests.sim.world import World
+
+KEYS = tuple(b"key-%d" % number for number in range(8))
+ALL_KEYS = (b"key-", b"key.")
+LEASE_TTLS_S = (1, 2, 3, 5)
+LEASES_REMEMBERED = 4
+VOTERS_MAX = 5
+SHRINK = {1: 0.0, 2: 0.1, 3: 0.3}  # chance that one of so many voters may go: small groups have fewer ways to fail
+WRITES_MAX = 4  # in one operation
+
+Action = tuple[Any, ...]
+
+
+class Clients:
+    """Knows the members as clients do, and who leads: half of what is asked goes there."""
+
+    def __init__(self, world: "World", rng: random.Random) -> None:
+        self._world = world
+        self._rng = rng
+        self._next_id = 0
+        self._next_lease = 0
+        self._next_member = len(world.members) + 1
+        self._leases: list[int] = []  # granted last
+        self._haste = rng.choice((1, 3))  # of promotions against removals
+
+    # -- whom to ask
+
+    def running(self) -> "list[Member]":
+        return [member for member in self._world.members.values() if member.node is not None and not member.is_paused]
+
+    def leader(self) -> "Member | None":
+        """Of the newest term, if somebody leads it."""
+        leaders = [member for member in self.running() if member.is_leader]
+        return max(leaders, key=lambda member: member.node.term if member.node else 0, default=None)
+
+    def _somebody(self) -> "Member":
+        running = self.running()
+        leaders = [member for member in running if member.is_leader]  # one that was replaced and does not know it, too
+        return self._rng.choice(leaders if leaders and self._rng.random() < 0.5 else running)
+
+    # -- what to ask
+
+    def operations(self) -> list[Action]:
+        """One thing that a client does."""
+        return self._rng.choice(OPERATIONS)(self, self._somebody().id)
+
+    def _envelope(self) -> InternalRaftRequest:
+        self._next_id += 1
+        envelope = InternalRaftRequest()
+        envelope.header.ID = self._next_id
+        return envelope
+
+    @staticmethod
+    def _request(number: int, envelope: InternalRaftRequest) -> Action:
+        return "request", number, envelope.header.ID, envelope.SerializeToString()
+
+    def _value(self) -> bytes:
+        return b"value of %d" % self._next_id
+
+    def puts(self, number: int) -> list[Action]:
+        actions = []
+        for _ in range(self._rng.randint(1, WRITES_MAX)):
+            envelope = self._envelope()
+            envelope.put.key = self._rng.choice(KEYS)
+            envelope.put.value = self._value()
+            if self._leases and self._rng.random() < 0.3:
+                envelope.put.lease = self._rng.choice(self._leases)
+            actions.append(self._request(number, envelope))
+        return actions
+
+    def delete(self, number: int) -> list[Action]:
+        envelope = self._envelope()
+        if self._rng.random() < 0.2:
+            envelope.delete_range.key, envelope.delete_range.range_end = ALL_KEYS
+        else:
+            envelope.delete_range.key = self._rng.choice(KEYS)
+        return [self._request(number, envelope)]
+
+    def txn(self, number: int) -> list[Action]:
+        envelope = self._envelope()
+        txn: TxnRequest = envelope.txn
+        rng = self._rng
+        key, other = rng.sample(KEYS, 2)
+        txn.compare.add(key=key, target=Compare.VERSION, result=Compare.GREATER, version=rng.randrange(3))
+        txn.success.add().request_put.CopyFrom(self._put(key))
+        txn.success.add().request_delete_range.key = other
+        txn.success.add().request_range.key = key
+        txn.failure.add().request_put.CopyFrom(self._put(other))
+        txn.failure.add().request_put.CopyFrom(self._put(key))
+        return [self._request(number, envelope)]
+
+    def _put(self, key: bytes) -> Any:
+        put = InternalRaftRequest().put
+        put.key, put.value = key, self._value()
+        return put
+
+    def compaction(self, number: int) -> list[Action]:
+        envelope = self._envelope()
+        revision = self._world.judge.machine.revision
+        envelope.compaction.revision = max(1, revision - self._rng.choice((0, 1, 3, 10)))
+        return [self._request(number, envelope)]
+
+    def grant(self, number: int) -> list[Action]:
+        envelope = self._envelope()
+        self._next_lease += 1
+        envelope.lease_grant.ID = self._next_lease
+        envelope.lease_grant.TTL = self._rng.choice(LEASE_TTLS_S)
+        self._remember(self._next_lease)
+        key = self._envelope()
+        key.put.key, key.put.value, key.put.lease = self._rng.choice(KEYS), self._value(), self._next_lease
+        return [self._request(number, envelope), self._request(number, key)]
+
+    def _remember(self, lease: int) -> None:
+        """Some are renewed for long, others soon forgotten."""
+        alive = self._world.judge.machine.leases
+        self._leases = [known for known in self._leases if alive.find(known) is not None or known == self._leases[-1]]
+        del self._leases[LEASES_REMEMBERED - 1 :]
+        self._leases.append(lease)
+
+    def revoke(self, number: int) -> list[Action]:
+        if not self._leases or self._rng.random() < 0.5:
+            return []
+        envelope = self._envelope()
+        envelope.lease_revoke.ID = self._rng.choice(self._leases)
+        return [self._request(number, envelope)]
+
+    def keep_alive(self, number: int) -> list[Action]:
+        """Of all leases, as a client does that holds them; asked of whoever leads, or believes that it does."""
+        leaders = [member.id for member in self.running() if member.is_leader]
+        return [("keep alive", leader, lease) for leader in leaders for lease in self._leases]
+
+    def checkpoint(self, number: int) -> list[Action]:
+        return [("checkpoint", number, self._rng.choice(self._leases))] if self._leases else []
+
+    def alarm(self, number: int) -> list[Action]:
+        """Raised and disarmed by two different members at times, so that they overlap."""
+        envelope = self._envelope()
+        envelope.alarm.alarm = AlarmType.NOSPACE
+        envelope.alarm.memberID = self._rng.choice(sorted(self._world.members))
+        activates = self._rng.random() < 0.2
+        envelope.alarm.action = AlarmRequest.ACTIVATE if activates else AlarmRequest.DEACTIVATE
+        return [self._request(number, envelope)]
+
+    def disarm(self, number: int) -> list[Action]:
+        actions = []
+        for alarm in self._world.judge.machine.alarms.active():
+            envelope = self._envelope()
+            envelope.alarm.alarm, envelope.alarm.memberID = AlarmType.NOSPACE, alarm.memberID
+            envelope.alarm.action = AlarmRequest.DEACTIVATE
+            actions.append(self._request(number, envelope))
+        return actions
+
+    def read(self, number: int) -> list[Action]:
+        leaders = [member for member in self.running() if member.is_leader]
+        if len(leaders) > 1 and self._rng.random() < 0.7:  # where a stale read would come from
+            number = min(leaders, key=lambda member: member.node.term if member.node else 0).id
+        return self.read_at(number)
+
+    def read_at(self, number: int) -> list[Action]:
+        """Of one key or of all, now or at a revision that may be compacted meanwhile."""
+        request = RangeRequest()
+        rng = self._rng
+        if rng.random() < 0.5:
+            request.key, request.range_end = ALL_KEYS
+        else:
+            request.key = rng.choice(KEYS)
+        revision = self._world.judge.machine.revision
+        if rng.random() < 0.2 and revision > 3:
+            request.revision = revision - rng.randrange(3)
+        return [("read", number, request.SerializeToString())]
+
+    def probe(self) -> tuple[int, bytes]:
+        """A put that must come through in the end. (An alarm may refuse it; it is committed all the same.)"""
+        envelope = self._envelope()
+        envelope.put.key, envelope.put.value = b"probe", self._value()
+        return envelope.header.ID, envelope.SerializeToString()
+
+    def publish(self, number: int) -> tuple[int, bytes]:
+        """What a member that has started says of itself."""
+        self._next_id += 1
+        name, urls = f"member-{number}", [f"http://client-{number}"]
+        return self._next_id, publish_request(number, name, urls, self._next_id)
+
+    # -- the membership
+
+    def changes(self) -> list[Action]:
+        """A step that somebody in charge would take: grow by a learner, promote it, or shrink."""
+        members, rng = self._world.oracle.newest_members, self._rng
+        wishes: list[tuple[str, int]] = []
+        self._next_member = max(self._next_member, *(number + 1 for number in self._world.members))
+        if members.learners:
+            wishes += [("promote", learner) for learner in members.learners] * self._haste
+            wishes += [("remove", learner) for learner in members.learners]
+        elif len(members.voters) < VOTERS_MAX:
+            wishes.append(("learn", self._next_member))
+            if rng.random() < 0.3:
+                wishes.append(("add", self._next_member))
+        if rng.random() < SHRINK.get(len(members.voters), 1.0):
+            wishes += [("remove", voter) for voter in sorted(members.voters)]
+        if not wishes:
+            return []
+        asked = self._somebody()
+        count = 2 if rng.random() < 0.2 else 1  # somebody else is in charge too
+        return [("change", self._asked(asked, wish).id, *wish) for wish in rng.choices(wishes, k=count)]
+
+    def _asked(self, asked: "Member", wish: tuple[str, int]) -> "Member":
+        return (self.leader() or asked) if wish[0] == "remove" else asked
+
+
+OPERATIONS: tuple[Callable[[Clients, int], list[Action]], ...] = (
+    *(Clients.puts,) * 6,
+    *(Clients.read,) * 6,
+    *(Clients.keep_alive,) * 4,
+    Clients.delete,
+    Clients.txn,
+    Clients.txn,
+    Clients.compaction,
+    Clients.grant,
+    Clients.grant,
+    Clients.revoke,
+    Clients.checkpoint,
+    Clients.alarm,
+    Clients.disarm,
+    Clients.disarm,
+)
