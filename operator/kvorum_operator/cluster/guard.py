@@ -200,7 +200,8 @@ def change_engine(entry: Entry, name: str, spec: Spec, seen: Observation) -> Hol
     if name not in seen.of_other_engine(spec.engine):
         return Hold(Reason.REQUEST_REFUSED, f"I8: {name} is wanted, and nothing says that it is lost")
     if seen.engine_blocked:
-        return Hold(Reason.NODE_BLOCKED, f"I6: {name} could not come back: {seen.engine_blocked}", "that to be cleared")
+        because = f"I6: {name} could not come back, {seen.engine_blocked}"
+        return Hold(Reason.NODE_BLOCKED, because, "one to be there, or spec.engine to be put back")
     absent = [one for one in tuple(seen.addresses)[: spec.replicas] if seen.entry_named(one) is None]
     if absent:
         return Hold(Reason.MIGRATING, f"I2: {', '.join(absent)} is to be a member first", f"{absent[0]} to vote")

@@ -269,7 +269,8 @@ class Observation:
             return ""  # nothing is known of the one, and the other serves
         if word is not None and word.state in LOST_STATES:
             # Also of one that never started: it met a sealed file, and stays up instead of starting on an open one.
-            return f"says {word.state}: {word.reason}" if word.reason else f"says {word.state}"
+            seen, _, _ = word.reason.partition(". ")  # the way out, which follows, is what a repair does
+            return f"says {word.state}: {seen}" if seen else f"says {word.state}"
         if never_started:
             return ""
         if self.is_stale(volume) and (answer is None or entry is None or answer.member_id != entry.id):

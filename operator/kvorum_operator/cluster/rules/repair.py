@@ -19,10 +19,21 @@ def repair(spec: Spec, seen: Observation) -> Step | Hold | None:
         return beyond_repair(seen)
     for name, why in seen.lost.items():
         entry = seen.entry_named(name)
+        if entry is not None and seen.voters == {entry.id}:
+            return last_copy(name, why)
         if entry is not None and not entry.is_learner and seen.ordinal(name) < spec.replicas:
             because = f"the data of {name} is lost: {why}; it is replaced in place"
             return remove(entry, name, because, spec, seen)
     return None
+
+
+def last_copy(name: str, why: str) -> Hold:
+    """The only voter runs on files that are deleted: what it knows ends with its process."""
+    return Hold(
+        Reason.MEMBER_DATA_LOST,
+        f"I8: {name} is the only voter, and {why}: its data is gone once its node ends",
+        "spec.replicas to be 3 or more, for others to copy the data while it runs",
+    )
 
 
 def beyond_repair(seen: Observation) -> Hold:

@@ -77,7 +77,9 @@ class LocalPlatform:
 
     def _program_missing(self, engine: Engine) -> str:
         found = self._programs.find(engine) if self._programs is not None else None
-        return f"of engine {engine}: {'; '.join(found.passed_over)}" if found is not None and found.path is None else ""
+        if found is None or found.path is not None:
+            return ""
+        return f"there is no program for engine {engine}: {'; '.join(found.passed_over)}"
 
     async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
         for name in self._file_names(seen):

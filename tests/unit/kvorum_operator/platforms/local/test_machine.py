@@ -83,7 +83,7 @@ def test_engine_without_a_program_blocks_those_that_need_it_until_there_is_one(s
     stage.wait_ended("kv-0")
     (stage.folder / "etcd").unlink()
     scene = stage.look(Engine.ETCD)
-    assert scene.engine_blocked == "of engine etcd: there is no etcd on PATH"
+    assert scene.engine_blocked == "there is no program for engine etcd: there is no etcd on PATH"
     assert scene.blocked["kv-1"] == scene.engine_blocked
     assert "kv-0" not in scene.blocked, "it has data of the other engine"
     with pytest.raises(StepFailed, match="there is no etcd on PATH"):
