@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -69,8 +69,8 @@ class Writers:
         return status.raft_term, {kv.key.decode(): kv.value.decode() for kv in found.kvs}
 
 
-def recorded(folder: Path, count: int) -> Cluster:
-    cluster = Cluster(Program("kvorum", ()), folder, count)
+def recorded(folder: Path, count: int, flags: Sequence[str] = ()) -> Cluster:
+    cluster = Cluster(Program("kvorum", ()), folder, count, flags=flags)
     for node in cluster.nodes:
         node.program = Program(
             "kvorum", (sys.executable, "-m", "tests.e2e.recorded_node", str(folder / f"{node.name}.beside"))
@@ -78,9 +78,9 @@ def recorded(folder: Path, count: int) -> Cluster:
     return cluster
 
 
-def cut_power_again_and_again(folder: Path, members: int, times: int) -> None:
+def cut_power_again_and_again(folder: Path, members: int, times: int, flags: Sequence[str] = ()) -> None:
     random = seeded()
-    cluster = recorded(folder, members)
+    cluster = recorded(folder, members, flags)
     writers = Writers()
     lost_tails = 0
     term = 0
@@ -124,6 +124,11 @@ def test_a_single_node_loses_nothing_acknowledged_whenever_the_power_goes(tmp_pa
 
 def test_three_nodes_lose_nothing_acknowledged_when_all_lose_power_at_once(tmp_path: Path) -> None:
     cut_power_again_and_again(tmp_path, 3, cuts(8))
+
+
+def test_a_log_that_is_cut_behind_snapshots_loses_nothing_whenever_the_power_goes(tmp_path: Path) -> None:
+    flags = ("--snapshot-count=60", "--max-snapshots=1", "--max-wals=1")
+    cut_power_again_and_again(tmp_path, 1, cuts(8), flags)
 
 
 def test_kill_9_of_each_member_in_turn_changes_no_membership_and_loses_nothing(tmp_path: Path) -> None:
