@@ -50,7 +50,8 @@ class FullDisk:
         if server.ticks < self._look_tick:
             return
         self._look_tick = server.ticks + max(1, LOOK_EVERY_MS // server.settings.heartbeat_ms)
-        server.find_log_space()
+        if not server.find_log_space():
+            self._begin("there is no space for the next file of the log")
         try:
             free = self._free_bytes()
         except OSError:

@@ -433,10 +433,11 @@ class Server:
         """Whether something could not be written for want of it, and waits."""
         return self._held is not None or self._commit_failed or self._wal.is_short_of_space
 
-    def find_log_space(self) -> None:
-        """Tries to begin the segment of the log that found no space."""
+    def find_log_space(self) -> bool:
+        """Tries to begin the segment of the log that found no space. Whether the log has all it needs."""
         if self._wal.is_short_of_space and not self._syncing:
             self._wal.find_space()
+        return not self._wal.is_short_of_space
 
     def _call_threadsafe(self, callback: Callable[..., None], *args: object) -> None:
         if not self.loop.is_closed():
