@@ -151,7 +151,7 @@ LOCAL = frozenset(
     }
 )
 # Sent on behalf of a client, by whoever has it: they belong to no term, and carry term 0.
-TERMLESS = frozenset({MessageType.PROPOSE, MessageType.READ_INDEX, MessageType.TRANSFER_LEADER})
+TERMLESS = frozenset({MessageType.PROPOSE, MessageType.READ_INDEX})
 FROM_LEADER = frozenset({MessageType.APPEND, MessageType.HEARTBEAT, MessageType.SNAPSHOT})
 REPLIES = frozenset(
     {
@@ -349,13 +349,13 @@ class RawNode:
     def forget_leader(self) -> None:
         """Follows nobody until a leader is heard of. For a caller who knows that the one so far is gone: others may
         then have this member's vote without waiting for its election timeout."""
-        if self.role is not Role.FOLLOWER or self.leader == NONE:
+        if self.role is not Role.FOLLOWER:
             return
         if self.settings.reads_by_lease:  # the leader answers reads in the belief that nobody else is voted for
             self.trace(Level.ERROR, "ignoring MsgForgetLeader due to ReadOnlyLeaseBased")
-            return
-        self.trace(Level.INFO, "%x forgetting leader %x at term %d", self.id, self.leader, self.term)
-        self.leader = NONE
+        elif self.leader != NONE:
+            self.trace(Level.INFO, "%x forgetting leader %x at term %d", self.id, self.leader, self.term)
+            self.leader = NONE
 
     def _ask(self, question: MessageType, entries: Sequence[Entry]) -> bool:
         return self._handle(Message(question, sender=self.id, entries=entries))

@@ -79,8 +79,8 @@ def forward_to_leader(raft: "RawNode", message: Message) -> bool:
     if raft.leader == NONE:
         raft.trace(Level.INFO, f"%x no leader at term %d; dropping {DROPPED[message.type]}", raft.id, raft.term)
         return False
-    if raft.leader == message.sender:  # two that take each other for the leader must not play ball
-        return False
+    if raft.leader == message.sender and message.type is not MessageType.TRANSFER_LEADER:
+        return False  # two that take each other for the leader must not play ball
     raft.send(
         Message(message.type, to=raft.leader, sender=message.sender, entries=message.entries, context=message.context)
     )

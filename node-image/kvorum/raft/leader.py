@@ -48,11 +48,13 @@ def propose(raft: "RawNode", data: Sequence[bytes]) -> bool:
 
 def takes_proposals(raft: "RawNode") -> bool:
     """Not while it hands over, and not for a group that it was removed from."""
+    if raft.id not in raft.tracked:
+        return False
     if raft.leader_transferee != NONE:
         text = "%x [term %d] transfer leadership to %x is in progress; dropping proposal"
         raft.trace(Level.DEBUG, text, raft.id, raft.term, raft.leader_transferee)
         return False
-    return raft.id in raft.tracked
+    return True
 
 
 def is_change_refused(raft: "RawNode", entry: Entry) -> bool:
@@ -324,13 +326,14 @@ def on_heartbeat_reply(raft: "RawNode", message: Message) -> None:
 
 def check_quorum(raft: "RawNode") -> None:
     """Steps down if no quorum was heard from within an election timeout: others may have elected somebody else."""
-    active = {member for member, progress in raft.tracked.items() if progress.active or member == raft.id}
+    active = {member for member, progress in raft.tracked.items() if progress.active}
     if not quorum.is_reached(raft.halves, active):
         raft.trace(Level.WARN, "%x stepped down to follower since quorum is not active", raft.id)
         raft.become_follower(raft.term, NONE)
         return
-    for progress in raft.tracked.values():
-        progress.active = False
+    for member, progress in raft.tracked.items():
+        if member != raft.id:
+            progress.active = False
 
 
 def on_read_index(raft: "RawNode", message: Message) -> bool:

@@ -18,7 +18,7 @@ SEPARATOR = "----"
 
 
 class BadFile(ValueError):
-    """The text is not in this format. The message names the line."""
+    """The text is not in this format, or a command lacks something. The message names the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,19 @@ class Case:
     def words(self) -> list[str]:
         """The arguments without values, in order."""
         return [argument.key for argument in self.args if not argument.values]
+
+    def word(self, position: int) -> str:
+        """One of these. Raises BadFile if there are not so many."""
+        if position >= len(self.words):
+            raise BadFile(f"line {self.line}: {self.command} needs {position + 1} arguments without a value")
+        return self.words[position]
+
+    def value(self, key: str) -> str:
+        """The one value of an argument. Raises BadFile if it has none, or several."""
+        found = self.values(key)
+        if found is None or len(found) != 1:
+            raise BadFile(f"line {self.line}: {self.command} needs {key}=, with one value")
+        return found[0]
 
     def values(self, key: str) -> tuple[str, ...] | None:
         """What `key` is given, over all its mentions; None if it is not mentioned with a value."""

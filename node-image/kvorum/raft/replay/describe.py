@@ -201,8 +201,11 @@ def target(member: int) -> str:
     return TARGETS.get(member, f"{member:x}")
 
 
-def ready(value: Ready, *, must_sync: bool) -> str:
-    """What there is, one line each, with an end of line; `<empty Ready>` without one. must_sync: as etcd counts it."""
+def ready(value: Ready, messages: list[Message], *, must_sync: bool) -> str:
+    """What there is, one line each, with an end of line; `<empty Ready>` without one.
+
+    messages, must_sync: in the order that etcd has them in, and as etcd counts it.
+    """
     lines: list[str] = []
     if value.soft_state is not None:
         lines.append(soft_state(value.soft_state))
@@ -217,7 +220,6 @@ def ready(value: Ready, *, must_sync: bool) -> str:
         lines.append(f"Snapshot {snapshot(value.snapshot)}")
     if value.committed:
         lines += ["CommittedEntries:", *map(entry, value.committed)]
-    messages = [*value.messages, *value.messages_after_append]
     if messages:
         lines += ["Messages:", *map(message, messages)]
     if not lines:

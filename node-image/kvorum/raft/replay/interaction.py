@@ -36,7 +36,7 @@ from kvorum.raft.message import (
 )
 from kvorum.raft.replay import describe
 from kvorum.raft.replay.confchange import parse_changes
-from kvorum.raft.replay.datadriven import Case
+from kvorum.raft.replay.datadriven import BadFile, Case
 from kvorum.raft.trace import Level
 
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL", "NONE")
@@ -48,6 +48,8 @@ TRANSITIONS = {
     "explicit": ConfChangeTransition.JOINT_EXPLICIT,
 }
 THREADS = (APPEND_THREAD, APPLY_THREAD)
+REQUESTS = (MessageType.VOTE, MessageType.PRE_VOTE)
+KINDS = {name: kind for kind, name in describe.MESSAGES.items()}
 
 
 class CommandFailed(Exception):
@@ -98,7 +100,7 @@ class Group:
             "compact": self._compact,
             "deliver-msgs": self._deliver_msgs,
             "forget-leader": lambda case: self._first(case).node.forget_leader(),
-            "log-level": lambda case: self._set_level(case.words[0]),
+            "log-level": lambda case: self._set_level(case.word(0)),
             "process-append-thread": lambda case: self._process(case, "processing append thread", self._append),
             "process-apply-thread": lambda case: self._process(case, "processing apply thread", self._apply),
             "process-ready": lambda case: self._process(case, "handling Ready", self._ready),
@@ -172,7 +174,7 @@ class Group:
     # -- whom a command is about
 
     def _first(self, case: Case) -> Member:
-        return self._member(case.words[0])
+        return self._member(case.word(0))
 
     def _named(self, case: Case) -> list[Member]:
         return [self._member(word) for word in case.words]
@@ -197,7 +199,7 @@ class Group:
         reads = one.get("read-only", "safe")
         if reads not in ("safe", "lease-based"):
             raise CommandFailed(f"invalid read-only option {describe.quoted(reads.encode())}")
-        for _ in range(int(case.words[0])):
+        for _ in range(int(case.word(0))):
             config = Config(
                 len(self._members) + 1,
                 election_ticks=3,
@@ -218,19 +220,25 @@ class Group:
 
     def _compact(self, case: Case) -> None:
         member = self._first(case)
-        member.disk.compact(int(case.words[1]))
+        index = int(case.word(1))
+        if index < member.disk.first_index:
+            raise CommandFailed("requested index is unavailable due to compaction")
+        member.disk.compact(index)
         self._print_log(member)
 
     def _propose(self, case: Case) -> None:
-        if not self._first(case).node.propose([case.words[1].encode()]):
+        if not self._first(case).node.propose([case.word(1).encode()]):
             raise CommandFailed(Refusal.DROPPED.value)
 
     def _propose_conf_change(self, case: Case) -> None:
         node = self._first(case).node
         changes = parse_changes(case.input)
-        transition = TRANSITIONS[(case.values("transition") or ("auto",))[0]]
+        wanted = (case.values("transition") or ("auto",))[0]
+        transition = TRANSITIONS.get(wanted)
+        if transition is None:
+            raise CommandFailed(f"unknown transition {wanted}")
         if case.values("v1") == ("true",):
-            if len(changes) > 1 or transition is not ConfChangeTransition.AUTO:
+            if len(changes) != 1 or transition is not ConfChangeTransition.AUTO:
                 raise CommandFailed("v1 conf change can only have one operation and no transition")
             change = ConfChange(changes[0].type, changes[0].node_id)
             is_taken = node.propose_conf_change(change_codec.encode(change))
@@ -240,26 +248,26 @@ class Group:
             raise CommandFailed(Refusal.DROPPED.value)
 
     def _report_unreachable(self, case: Case) -> None:
-        on, whom = self._named(case)
+        on, whom = self._member(case.word(0)), self._member(case.word(1))
         on.node.report_unreachable(whom.node.id)
 
     def _send_snapshot(self, case: Case) -> None:
-        sender, receiver = self._named(case)
+        sender, receiver = self._member(case.word(0)), self._member(case.word(1))
         message = Message(MessageType.SNAPSHOT, receiver.node.id, sender.node.id, sender.node.term)
         message.snapshot = sender.disk.snapshot()
         self._messages.append(message)
         self._print(describe.message(message))
 
     def _set_election_timeout(self, case: Case) -> None:
-        self._first(case).node.election_timeout_ticks = int((case.values("timeout") or ("",))[0])
+        self._first(case).node.election_timeout_ticks = int(case.value("timeout"))
 
     def _tick(self, case: Case, count: int) -> None:
         for _ in range(count):
             self._first(case).node.tick()
 
     def _transfer_leadership(self, case: Case) -> None:
-        (sender,), (to,) = case.values("from") or ("",), case.values("to") or ("",)
-        self._member(sender).node.transfer_leader(self._member(to).node.id)
+        sender, to = self._member(case.value("from")), self._member(case.value("to"))
+        sender.node.transfer_leader(to.node.id)
 
     # -- what is to be done
 
@@ -279,8 +287,11 @@ class Group:
         state, before = ready.hard_state or member.hard_state, member.hard_state
         must_sync = bool(ready.entries) or (state.term, state.vote) != (before.term, before.vote)
         member.hard_state = state
-        self._print(describe.ready(ready, must_sync=must_sync))
-        for message in (*ready.messages, *ready.messages_after_append):
+        # With etcd, requests for votes do not wait for the disk, and stand before what does.
+        after = sorted(ready.messages_after_append, key=lambda message: message.type not in REQUESTS)
+        messages = [*ready.messages, *after]
+        self._print(describe.ready(ready, messages, must_sync=must_sync))
+        for message in messages:
             if not isinstance(message, StorageMessage):
                 self._messages.append(message)
             elif message.to == APPEND_THREAD:
@@ -334,10 +345,11 @@ class Group:
     # -- messages
 
     def _deliver_msgs(self, case: Case) -> None:
-        kinds = case.values("type")
         kind = None
-        if kinds is not None:
-            kind = next(kind for kind, name in describe.MESSAGES.items() if name == kinds[0])
+        if case.values("type") is not None:
+            kind = KINDS.get(case.value("type"))
+            if kind is None:
+                raise BadFile(f"line {case.line}: no message is a {case.value('type')}")
         count = 0
         for argument in case.args:
             if not argument.values:
