@@ -49,6 +49,7 @@ from kvorum.server.takeover import take_over
 from kvorum.state import v2_request
 from kvorum.state.hash_kv import Hashing
 from kvorum.state.machine import Machine
+from kvorum.state.refusal import Refusal
 from kvorum.storage.data_dir import DataDir
 from kvorum.storage.disk import free_bytes
 from kvorum.storage.entry_codec import decode_metadata, encode_metadata
@@ -376,7 +377,12 @@ class Node:
         request_id = server.ids.next()
         client_urls = list(config.advertise_client_urls)
         entry = v2_request.publish_request(server.member_id, config.name, client_urls, request_id)
-        server.propose_entry(request_id, entry, Done(lambda refused: applied.set_result(refused is None)))
+
+        def answered(refused: Refusal | None) -> None:
+            if not applied.done():  # cancelled: told to stop before its name was known to the others
+                applied.set_result(refused is None)
+
+        server.propose_entry(request_id, entry, Done(answered))
         return await applied
 
     # -- the way down --------------------------------------------------------------------------------------------

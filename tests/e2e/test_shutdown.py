@@ -101,6 +101,19 @@ async def stopped_under_writes(leader: Node, followers: list[Node]) -> tuple[flo
     return max(later - earlier for earlier, later in pairwise(acknowledged)), told_s, leading_s
 
 
+def test_a_member_that_finds_no_quorum_ends_by_the_signal_too(program: Program, tmp_path: Path) -> None:
+    """Before it could tell the others its name, which it goes on asking for."""
+    cluster = Cluster(program, tmp_path)
+    lonely = cluster.nodes[0]
+    try:
+        lonely.start()
+        wait_until(lambda: bool(lonely.members_by_peers()), READY_S, "its peer port is open")
+        assert lonely.stop() == -signal.SIGTERM
+        assert "Traceback" not in lonely.log()
+    finally:
+        lonely.kill()
+
+
 def test_a_cluster_loses_nothing_acknowledged_when_each_member_is_stopped_in_turn(
     program: Program, tmp_path: Path
 ) -> None:

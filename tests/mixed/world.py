@@ -33,6 +33,8 @@ FLAGS = (
     "--experimental-compact-hash-check-time=5s",
 )
 BEHIND = SNAPSHOT_COUNT + CATCH_UP + 50  # entries a member misses that then needs a snapshot
+KEPT_S = 32.0  # as long a leader keeps its whole log after it has sent a snapshot to anybody, and a little
+SENT = re.compile(r'"msg": ?"(sent a snapshot|sent database snapshot)')
 TABLES = (ALARM, AUTH, AUTH_USERS, AUTH_ROLES, CLUSTER, MEMBERS, MEMBERS_REMOVED)
 DIFFERS = re.compile(  # what etcd's checks say when they find something
     r'"msg":"[^"]*(hash mismatch|different hash|data inconsistency|corruption alarm|CORRUPT|'
@@ -50,6 +52,8 @@ class MixedWorld(World):
     def __init__(self, programs: Sequence[Program], folder: Path, dice: random.Random) -> None:
         super().__init__(programs, folder, dice, {"etcd": FLAGS, "kvorum": FLAGS})
         self._names = 0
+        self._sent = 0  # snapshots, by all
+        self._sent_s = float("-inf")  # when the last of them was noticed
 
     def of(self, *, ours: bool) -> list[PeerNode]:
         return [node for node in self.nodes if node.is_ours is ours]
@@ -121,17 +125,23 @@ class MixedWorld(World):
         before = received_snapshots(node)
         index = await self._index()
 
-        async def far() -> bool:
-            return await self._index() > index + BEHIND
+        received = f"snapshots received by {ENGINES[ours]}"
 
-        await wait_until_async(far, RECOVERY_S, f"{BEHIND} entries without {node.name}")
+        async def far() -> bool:
+            sent = sum(len(SENT.findall(one.log())) for one in self.nodes)
+            if sent != self._sent:
+                self._sent, self._sent_s = sent, time.monotonic()
+            kept_log = not self.counts[received] and time.monotonic() < self._sent_s + KEPT_S
+            return not kept_log and await self._index() > index + BEHIND
+
+        await wait_until_async(far, RECOVERY_S + KEPT_S, f"{BEHIND} entries without {node.name}")
         node.start()
         node.is_down = False
         await asyncio.to_thread(node.wait_healthy, RECOVERY_S)
 
         if received_snapshots(node) > before:
-            self.counts[f"snapshots received by {ENGINES[ours]}"] += 1
-        else:  # a leader keeps its log for half a minute after it has sent a snapshot to anybody
+            self.counts[received] += 1
+        else:
             self.counts[f"{ENGINES[ours]} caught up from the log"] += 1
 
     async def _lead_among(self, nodes: Sequence[PeerNode]) -> None:
