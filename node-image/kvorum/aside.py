@@ -14,7 +14,7 @@ from kvorum.net.call import Routes
 from kvorum.net.listener import HttpHandler, Listener
 from kvorum.server.corruption import Differs
 from kvorum.server.joining import DataLost
-from kvorum.storage.fault import CorruptStore, CorruptWal, LogLost
+from kvorum.storage.fault import CorruptDb, CorruptSnap, CorruptStore, CorruptWal, LogLost
 from kvorum.wire.http2 import Limits
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ STATES: dict[type[Exception], str] = {
     LogLost: "data-lost",
     CorruptWal: "corrupt",
     CorruptStore: "corrupt",
+    CorruptSnap: "corrupt",
+    CorruptDb: "corrupt",
     Differs: "corrupt",
 }
 
