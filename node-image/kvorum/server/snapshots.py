@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from google.protobuf.message import DecodeError
+
 from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import Message, Snapshot
 from kvorum.server.peers import PeerRefused
@@ -44,6 +46,9 @@ NEVER = sys.maxsize  # an index
 COMPACT_ENTRIES_A_SLICE = 5000  # below 2 ms of the loop: they are freed one by one
 SPACE_RETRY_S = 1.0
 PENDING_BYTES_MAX = 4 << 20  # received, and not yet written
+
+# What reading rows raises that nobody ever wrote so.
+ROWS_THAT_ARE_NONE = (DecodeError, ValueError, KeyError, TypeError, IndexError, AttributeError, AssertionError)
 
 T = TypeVar("T")
 
@@ -99,6 +104,13 @@ class Snapshots:
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         return await self._server.loop.run_in_executor(self._threads, work, *args)
+
+    def _discard(self, path: Path) -> None:
+        """Removes a file or a folder in a thread: a large one takes longer than the loop may stand still."""
+        try:
+            self._threads.submit(self._files.remove, path)
+        except RuntimeError:  # stopped
+            self._files.remove(path)
 
     def stop(self) -> None:
         """Waits for what its threads have begun."""
@@ -189,7 +201,7 @@ class Snapshots:
         except (OSError, ConversionFailed, PeerRefused) as error:
             log.warning("a snapshot did not arrive", extra={"to": name, "why": str(error) or type(error).__name__})
         finally:
-            self._files.remove(path)
+            self._discard(path)
             self._sending.discard(message.to)
             if arrived:
                 server.loop.call_later(server.settings.log_kept_after_snapshot_s, self._release)
@@ -223,7 +235,7 @@ class Snapshots:
                 await self._export(path)
                 yield path
             finally:
-                self._files.remove(path)
+                self._discard(path)
 
     # -- from the leader ---------------------------------------------------------------------------------------------
 
@@ -252,7 +264,7 @@ class Snapshots:
 
     def received(self, path: Path) -> None:
         """Of the database that came nothing is needed any more."""
-        self._files.remove(path)
+        self._discard(path)
         self._receiving = False
 
     async def take_in(self, message: Message, path: Path) -> None:
@@ -262,19 +274,19 @@ class Snapshots:
         if self._arrived is not None:
             raise SnapshotRefused("another snapshot is being applied")
         tables = self._files.incoming(snapshot.index)
-        self._files.remove(tables)
         try:
+            await self.in_thread(self._files.remove, tables)  # of one that was cut off
             await import_snapshot(path, tables, snapshot)
             arrived = await self.in_thread(self._load, tables, snapshot)
         except (ConversionFailed, StorageFault, SnapshotRefused) as error:
-            self._files.remove(tables)
+            self._discard(tables)
             raise SnapshotRefused(str(error)) from error
         self._arrived = arrived
         self._server.step([message])
         if self._arrived is arrived and self._server.raft.log.snapshot is not snapshot:
             self._arrived = None  # raft knows all of it already
             arrived.store.close()
-            await self.in_thread(self._files.remove, tables)
+            self._discard(tables)
 
     def step_stale(self, message: Message) -> None:
         """It says nothing new; raft answers how far this member is."""
@@ -286,7 +298,12 @@ class Snapshots:
         store = LmdbStore.open(tables, map_size_bytes=map_bytes(max(0, settings.quota_bytes)))
         try:
             machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=settings.quota_bytes)
-            machine.load()
+            try:
+                machine.load()
+            except ROWS_THAT_ARE_NONE as error:
+                raise SnapshotRefused(
+                    f"a row of its database cannot be read ({type(error).__name__}: {error})"
+                ) from error
             if machine.applied_index != snapshot.index:
                 raise SnapshotRefused(
                     f"its database is of index {machine.applied_index}, the snapshot of {snapshot.index}"
@@ -384,14 +401,17 @@ class Incoming:
 
     def abandon(self) -> None:
         """The sender is gone before the end."""
-        if self._writing is not None:
-            self._writing.cancel()
         self._end()
 
     def _end(self) -> None:
-        if not self._ended and not self._is_stale:
-            self._snapshots.received(self._path)
+        if self._ended or self._is_stale:
+            return
         self._ended = True
+        self._pending.clear()
+        if self._writing is None:
+            self._snapshots.received(self._path)
+        else:  # a piece is being written, which would bring the file back
+            self._writing.add_done_callback(lambda _: self._snapshots.received(self._path))
 
 
 async def insist(write: Callable[[], Awaitable[None] | None]) -> None:

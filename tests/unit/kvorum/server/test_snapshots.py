@@ -17,7 +17,9 @@ from kvorum.server.watch_hub import Watcher
 from kvorum.state import membership
 from kvorum.state.machine import Machine
 from kvorum.state.membership import Member, add_change
-from kvorum.state.v2_tree import decode_v2_tree
+from kvorum.state.row import revision_key
+from kvorum.state.v2_tree import decode_v2_tree, encode_v2_tree
+from kvorum.storage.bbolt_writer import write_bbolt
 from kvorum.storage.entry_codec import decode_conf_change, encode_metadata
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.replay import Replay
@@ -272,7 +274,8 @@ def test_a_follower_behind_the_log_gets_a_snapshot_and_goes_on(tmp_path: Path) -
             lambda: leader.raft.tracked[lonely.member_id].state is ProgressState.REPLICATE, "it replicates again"
         )
         for server in cluster.servers.values():
-            assert not list(server.snapshots._files.directory.glob("*.db"))
+            snap = server.snapshots._files.directory
+            await cluster.until(lambda snap=snap: not list(snap.glob("*.db")), "no database is left")  # type: ignore[misc]  # bound now
 
     run(tmp_path, 3, story, **SMALL)
 
@@ -397,6 +400,34 @@ def test_a_snapshot_that_says_nothing_new_changes_nothing(tmp_path: Path) -> Non
     run(tmp_path, 3, story, **SMALL)
 
 
+def test_a_database_with_rows_that_are_none_is_refused_and_the_member_goes_on(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        server = cluster.follower()
+        leader = cluster.leader()
+        index = server.raft.log.committed + 50
+        write_bbolt(
+            tmp_path / "db",
+            [
+                (b"key", [(revision_key(2, 0), b"\xff\xff\xff")]),
+                (b"meta", [(b"consistent_index", index.to_bytes(8, "big")), (b"term", (2).to_bytes(8, "big"))]),
+            ],
+        )
+        snapshot = Snapshot(index, 2, server.machine.conf_state, encode_v2_tree(server.machine.membership))
+        message = Message(MessageType.SNAPSHOT, server.member_id, leader.member_id, leader.raft.term, snapshot=snapshot)
+        taking = server.snapshots.receive(message)
+        taking.write((tmp_path / "db").read_bytes())
+        refused = await taking.finish()
+        assert refused is not None
+        assert "a row of its database cannot be read" in refused
+        folder = cluster.files(server.member_id).store_path.parent
+        await cluster.until(lambda: "store" in names(folder) and len(names(folder)) == 3, "nothing is left of it")
+        await cluster.until(lambda: not list((folder / "snap").glob("*.db")), "no file either")
+        await write(leader, 0, 3)
+        await hashes_equal(cluster, server, leader)
+
+    run(tmp_path, 3, story)
+
+
 def test_the_log_stays_while_a_snapshot_is_under_way_and_a_while_after(tmp_path: Path) -> None:
     async def story(cluster: Cluster) -> None:
         lonely = await left_behind(cluster)
@@ -453,7 +484,7 @@ def test_what_was_answered_is_in_a_database_that_is_asked_for_afterwards(tmp_pat
             await put(server, b"key %d" % n, b"v").body()
             async with server.snapshots.exported() as path:
                 assert b"key %d" % n in path.read_bytes()
-            assert not path.exists()
+            await cluster.until(lambda: not list((tmp_path / "n1" / "snap").glob("*.db")), "it is removed")
 
     run(tmp_path, 1, story, commit_interval_ms=60_000)
 
