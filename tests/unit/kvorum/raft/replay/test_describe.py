@@ -53,10 +53,8 @@ def test_members_are_hexadecimal_where_messages_go() -> None:
 
 
 def test_reads_are_told_with_their_contexts_as_numbers() -> None:
-    ready = Ready(
-        None, None, (), None, must_sync=False, messages=[], messages_after_append=[], committed=(), read_states=[]
-    )
-    ready.read_states = [ReadState(11, b"\x01\x02"), ReadState(12, b"")]
+    reads = [ReadState(11, b"\x01\x02"), ReadState(12, b"")]
+    ready = Ready(None, None, (), None, False, [], [], (), reads)
     assert describe.ready(ready, [], must_sync=False) == "Ready MustSync=false:\nReadStates [{11 [1 2]} {12 []}]\n"
 
 

@@ -1,4 +1,4 @@
-"""Interaction files of our own, in etcd's format; etcd's raft 3.6 prints the same for each. And files that cannot be read."""
+"""Interaction files of our own, for which etcd's raft 3.6 prints the same; and files that cannot be read."""
 
 from pathlib import Path
 
