@@ -192,6 +192,12 @@ def write_before_what_was_known(store: Store) -> None:
     call.invoked_s, call.returned_s = 8.6, 8.9
 
 
+def write_seen_before_it_began(store: Store) -> None:
+    """By a watcher, who had its event a quarter of a second after it was done."""
+    call = store.history.calls[number(store, Put, 1)]
+    call.invoked_s += 0.3
+
+
 def revision_given_out_twice(store: Store) -> None:
     call = store.history.calls[number(store, Put, 1)]
     assert call.answer is not None
@@ -210,7 +216,7 @@ def lost_answer_before_it_was_asked(store: Store) -> None:
 
 
 def lost_answer_applied_twice(store: Store) -> None:
-    store.call(Put(b"e", b"5"), Outcome.UNKNOWN)
+    store.call(Put(b"d", b"5"), Outcome.UNKNOWN)
     store.history.calls.pop()
 
 
@@ -302,6 +308,7 @@ WRONG: dict[Callable[[Store], None], str] = {
     read_that_misses_a_key: "revision 7: .* was told",
     read_of_the_future: "has revision 99 of 10",
     write_before_what_was_known: "was known before this began, which is of revision 3",
+    write_seen_before_it_began: "3 was known before this began, which is of revision 3",
     revision_given_out_twice: "revision 4 was given out 2 times",
     refused_write_is_there: "revision 2 is of a call that was refused",
     lost_answer_before_it_was_asked: "was known before this began, which is of revision 5",
