@@ -1,6 +1,7 @@
 """A member's own snapshots, and those that one member sends to another, on real members with real files."""
 
 import asyncio
+import errno
 import shutil
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.raft.message import ConfState, Entry, HardState, Message, MessageType, Snapshot
 from kvorum.raft.progress import ProgressState
 from kvorum.server.server import Server
-from kvorum.server.snapshots import raft_log_from
+from kvorum.server.snapshots import insist, raft_log_from
 from kvorum.server.watch_hub import Watcher
 from kvorum.state import membership
 from kvorum.state.machine import Machine
@@ -21,6 +22,7 @@ from kvorum.state.row import revision_key
 from kvorum.state.v2_tree import decode_v2_tree, encode_v2_tree
 from kvorum.storage.bbolt_writer import write_bbolt
 from kvorum.storage.entry_codec import decode_conf_change, encode_metadata
+from kvorum.storage.fault import SnapFailed
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.replay import Replay
 from kvorum.storage.snap_file import newest_snap
@@ -181,6 +183,20 @@ def test_a_log_that_forgot_how_far_was_committed_is_told_by_the_tables(tmp_path:
         cluster.stop()
 
     asyncio.run(told())
+
+
+def test_what_must_be_written_waits_for_space_and_for_nothing_else() -> None:
+    tries: list[OSError | None] = [OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken"), None]
+
+    def write() -> None:
+        error = tries.pop(0)
+        if error is not None:
+            raise SnapFailed(Path("snap"), "write the snapshot", error)
+
+    with pytest.raises(SnapFailed, match="broken"):
+        asyncio.run(insist(write))
+    asyncio.run(insist(write))
+    assert not tries
 
 
 # -- the log that a restart begins with
