@@ -88,11 +88,13 @@ async def hashes(endpoints: Sequence[str]) -> set[tuple[int, int]]:
     """Each member's hash of all it holds at the first one's revision: (hash, revision compacted)."""
     async with Client(endpoints, timeout_s=10.0) as client:
         revision = (await client.range(PREFIX)).header.revision
-        found = set()
-        for endpoint in endpoints:
-            answer = await client.hash_kv(revision, endpoint=endpoint)
+    found = set()
+    for endpoint in endpoints:
+        async with Client([endpoint], timeout_s=10.0) as member:
+            await member.range(PREFIX)  # linearizable: it has applied that revision by then
+            answer = await member.hash_kv(revision, endpoint=endpoint)
             found.add((answer.hash, answer.compact_revision))
-        return found
+    return found
 
 
 def assert_nothing_lost(writer: Writer, endpoints: Sequence[str]) -> None:
