@@ -1,6 +1,7 @@
 """The program `kvorum`: reads its settings, runs one node, ends as etcd ends."""
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -36,6 +37,7 @@ def main(*, open_data_dir: Callable[[Path, Path], DataDir] = DataDir.open) -> No
         sys.exit(_say(error.exit_code, *error.lines))
     except OSError as error:
         sys.exit(_say(1, f"--log-outputs: {error}"))
+    faulthandler.enable()  # a page of the tables that is gone ends the process by SIGBUS: not without a word
     for warning in config.warnings:
         log.warning(warning)
     try:

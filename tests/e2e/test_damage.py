@@ -6,14 +6,17 @@ Wrong settings and foreign directories end it: test_bad_input.py.
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from kvorum.client import Client
+from kvorum.client import Client, ClientError
 
 from tests.e2e.standing_aside import require_aside, wait_state
 from tests.e2e.test_bad_input import contents
+from tests.kit.deadline import wait_until
 from tests.kit.processes import Cluster, Node, kvorum_program
 
 PAGE_BYTES = 4096
@@ -122,6 +125,32 @@ def test_tables_that_are_ahead_of_the_log_are_corrupt(stopped: Node, tmp_path: P
     shutil.rmtree(stopped.data_dir / "member" / "wal")
     shutil.copytree(other.data_dir / "member" / "wal", stopped.data_dir / "member" / "wal")
     require_aside(started(stopped), "corrupt", "the log ends with", "is in the tables already")
+
+
+def test_damage_that_a_running_member_meets_ends_it_with_a_message(stopped: Node) -> None:
+    """And it says corrupt when it is started again."""
+    node = started(stopped)
+    node.wait_healthy()
+    (tables,) = node.data_dir.glob("member/store/data.mdb")
+    os.truncate(tables, 2 * PAGE_BYTES)
+    wait_until(lambda: not node.alive or read_all(node), 20, "it meets the damage, and ends")
+    assert node.process is not None
+    assert node.process.returncode in (1, -signal.SIGBUS)
+    said = node.log()
+    assert "the tables are damaged" in said or "Fatal Python error: Bus error" in said
+    require_aside(started(node), "corrupt", str(tables.parent))
+
+
+def read_all(node: Node) -> bool:
+    """False: each read is only there to meet the damage."""
+
+    async def read() -> None:
+        async with Client([node.endpoint], timeout_s=5) as client:
+            await client.range(b"key", b"kez", serializable=True)
+
+    with suppress(ClientError):
+        asyncio.run(read())
+    return False
 
 
 # ---- data-lost -------------------------------------------------------------------------------------------------------

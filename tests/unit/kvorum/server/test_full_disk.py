@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from kvorum.etcdpb import rpc_pb2 as rpc
-from kvorum.server.full_disk import FREE_BYTES_AGAIN, FREE_BYTES_MIN
+from kvorum.server.full_disk import FREE_BYTES_AGAIN, FREE_BYTES_MIN, LOOK_EVERY_MS
 from kvorum.server.server import Server
 from kvorum.state import refusal
 from kvorum.storage.fault import WalFailed
@@ -50,7 +50,8 @@ def test_with_little_left_writes_are_refused_and_reads_and_deletes_go_on(tmp_pat
         await propose(server, b"\x2a", rpc.DeleteRangeRequest(key=b"k")).body()
         assert not server.machine.alarms.is_active(rpc.NOSPACE), "that is for a quota, and somebody must clear it"
         space.free_bytes = FREE_BYTES_AGAIN - 1
-        await put(server, b"other", b"v").body()
+        looked = server.ticks + 2 * LOOK_EVERY_MS // server.settings.heartbeat_ms
+        await cluster.until(lambda: server.ticks > looked, "it has looked again")
         assert server.full_disk.is_full, "a little more is not enough: it would go back and forth"
         space.free_bytes = FREE_BYTES_AGAIN
         await until_full(cluster, server, full=False)
