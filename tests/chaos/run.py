@@ -36,6 +36,7 @@ KINDS = (
     "power_cut",
     "stopped",
     "paused",
+    "woken_alone",
     "one_way",
     "both_ways",
     "split",
@@ -49,6 +50,7 @@ KINDS = (
 LEAST = {
     "SIGKILL": 4,
     "SIGSTOP": 1,
+    "leaders woken alone": 1,
     "SIGTERM": 1,
     "logs cut": 2,
     "partitions": 4,
@@ -105,7 +107,7 @@ async def afflicted(world: World, load: Load, until_s: float, hold_s: tuple[floa
 def may_meet(one: str, other: str) -> bool:
     """Whether two faults may be at once: not if both begin or end the same processes, and a replacement waits for the
     others to agree, so nothing else may be broken."""
-    processes = {"killed", "killed_leader", "killed_quorum", "power_cut", "stopped", "paused"}
+    processes = {"killed", "killed_leader", "killed_quorum", "power_cut", "stopped", "paused", "woken_alone"}
     return "replaced" not in (one, other) and not processes.issuperset((one, other))
 
 

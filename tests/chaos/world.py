@@ -211,6 +211,21 @@ class World:
         for node in nodes:
             node.signal(signal.SIGCONT)
 
+    async def woken_alone(self, hold_s: float) -> None:
+        """The leader hangs until another leads, and wakes while nobody can tell it: clients still ask it."""
+        leader = await self.leader() or self.nodes[0]
+        lines = [(leader.name, other.name) for other in self.nodes if other is not leader]
+        lines += [(to, sender) for sender, to in lines]
+        leader.pause()
+        for sender, to in lines:
+            await asyncio.to_thread(self.network.set, sender, to, Fate.HELD)
+        await asyncio.sleep(DEPOSED_S)
+        leader.signal(signal.SIGCONT)
+        await asyncio.sleep(max(hold_s, 2 * ELECTION_S))
+        for sender, to in lines:
+            await asyncio.to_thread(self.network.set, sender, to)
+        self.counts["leaders woken alone"] += 1
+
     async def one_way(self, hold_s: float) -> None:
         sender, to = self.two()
         await self._lines([(sender, to)], self.dice.choice((Fate.HELD, Fate.SWALLOWED)), hold_s)

@@ -33,6 +33,7 @@ SHARED = (
     "ours_replaced",
     "stopped",
     "paused",
+    "woken_alone",
     "one_way",
     "both_ways",
     "split",
@@ -49,6 +50,7 @@ CHECKPOINT_ROUNDS = 4  # faults between two checkpoints
 LEAST = {
     "SIGKILL": 3,
     "SIGSTOP": 1,
+    "leaders woken alone": 1,
     "SIGTERM": 1,
     "partitions": 3,
     "slow lines": 1,
