@@ -20,6 +20,7 @@ from kvorum.server.snapshot_db import ConversionFailed
 from kvorum.state import refusal
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
+from kvorum.storage.fault import StorageFault
 from kvorum.wire import grpc
 from kvorum.wire.grpc import Code
 
@@ -90,7 +91,11 @@ def defragment(server: Server, call: Call) -> None:
 
 
 async def _defragment(server: Server, call: Call) -> None:
-    await server.defragment()
+    try:
+        await server.defragment()
+    except StorageFault as fault:
+        call.fail(Code.RESOURCE_EXHAUSTED, f"kvorum: {fault}")
+        return
     call.reply(b"")  # etcd's answer has no header here
 
 

@@ -187,5 +187,10 @@ def _others(server: "Server") -> list[Member]:
 
 async def _still_leads(server: "Server") -> bool:
     confirmed: asyncio.Future[bool] = server.loop.create_future()
-    server.read(lambda server, answer: answer.reply(b""), Done(lambda refused: confirmed.set_result(refused is None)))
+
+    def answered(refused: Refusal | None) -> None:
+        if not confirmed.done():  # stopped meanwhile
+            confirmed.set_result(refused is None)
+
+    server.read(lambda server, answer: answer.reply(b""), Done(answered))
     return await confirmed and server.is_leader

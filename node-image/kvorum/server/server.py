@@ -37,7 +37,7 @@ from kvorum.state.machine import Machine, space_of
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.storage.entry_codec import decode_conf_change, encode_conf_change
-from kvorum.storage.fault import NoSpace
+from kvorum.storage.fault import CorruptStore, NoSpace
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
@@ -140,6 +140,7 @@ class Server:
         self._unapplied_reads: list[tuple[int, list[Read]]] = []
         self._flush_scheduled = False
         self._syncing = False
+        self._log_wanted = 0  # who waits to write to the log between two Readys
         self._sync_ended = asyncio.Event()  # of one in the other thread
         self._sync_average_s = 0.0
         self._disk = ThreadPoolExecutor(1, "wal")
@@ -291,6 +292,9 @@ class Server:
     def _task_done(self, task: "asyncio.Task[None]", answer: Answer) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, CorruptStore):
+                self._stopped = True
+                self._on_fatal(error)
             log.error("a request failed", exc_info=error)
             answer.fail(13, "kvorum: internal error, see the member's log")
 
@@ -397,7 +401,9 @@ class Server:
             held, self._held = self._held, None
             self._make_durable(held)
         raft = self.raft
-        while not self._syncing and self._held is None and not self._stopped and raft.has_ready():
+        while not self._syncing and not self._log_wanted and self._held is None and not self._stopped:
+            if not raft.has_ready():
+                break
             ready = raft.ready()
             if ready.soft_state is not None:
                 self._role_changed()
@@ -749,15 +755,22 @@ class Server:
                 self._begin_commit()
 
     async def defragment(self) -> None:
-        """Rewrites the store's file without its free pages. Requests go on; what they write is committed afterwards."""
+        """Rewrites the store's file without its free pages. Requests go on; what they write is committed afterwards.
+
+        Raises NoSpace, StoreFailed: the file is as it was.
+        """
         await self._take_store()
         store = self.store
-        self.machine.checkpoint()
-        self._committed_index = self.machine.applied_index
         try:
-            await self.loop.run_in_executor(self._committer, store.begin_defragment())
+            self.machine.checkpoint()
+            copy = store.begin_defragment()
+            self._committed_index = self._durable_index = self.machine.applied_index
+            try:
+                await self.loop.run_in_executor(self._committer, copy)
+            finally:
+                if not self._stopped:  # the store is closed; what there is of a copy goes when it is opened
+                    store.finish_defragment()
         finally:
-            store.finish_defragment()
             self._commit_ended.set()
 
     async def _take_store(self) -> None:
@@ -778,9 +791,13 @@ class Server:
         self._pump()
 
     async def _log_idle(self) -> None:
-        """From here to the next await nobody else writes to the log."""
-        while self._syncing:
-            await self._sync_ended.wait()
+        """From here to the next await nobody else writes to the log. What was held back for that is _pump's."""
+        self._log_wanted += 1
+        try:
+            while self._syncing:
+                await self._sync_ended.wait()
+        finally:
+            self._log_wanted -= 1
 
     def _end_sync(self) -> None:
         self._syncing = False
@@ -791,6 +808,7 @@ class Server:
         """Gives up segments that nobody needs who starts from a snapshot at index. Raises WalFailed."""
         await self._log_idle()
         self._wal.release(index)
+        self._pump()
         await self.loop.run_in_executor(self._disk, self._wal.purge, keep_count)
 
     def snapshot_sent(self, to: int, arrived: bool) -> None:
@@ -862,11 +880,15 @@ class Server:
         self._disk.shutdown(wait=True)
         self._committer.shutdown(wait=True)
         self.snapshots.stop()
+        if self.store.may_commit:
+            self._commit_last()
+        self._fail_all(refusal.STOPPED)
+        self._wal.close()
+        self.store.close()
+
+    def _commit_last(self) -> None:
         self.machine.checkpoint()
         try:
             self.store.commit()
         except NoSpace as full:
             log.warning("the last commit was left out, the log has it: %s", full)
-        self._fail_all(refusal.STOPPED)
-        self._wal.close()
-        self.store.close()

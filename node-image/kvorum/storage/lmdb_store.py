@@ -61,13 +61,15 @@ class Commit:
         self._rows = rows
         self._filled = Event()
         self.is_done = False
+        self.has_ended = False  # done, or failed
 
     def __call__(self) -> None:
         try:
             self._store._write(self._rows, self._filled.set)
+            self.is_done = True
         finally:
             self._filled.set()
-        self.is_done = True
+            self.has_ended = True
 
     def wait_filled(self) -> None:
         """Block until the rows are in the transaction and only the flush is left (0.1 ms and 0.4 us a row).
@@ -224,6 +226,11 @@ class LmdbStore(Store):
         self._commit = Commit(self, self._in_flight)
         return self._commit
 
+    @property
+    def may_commit(self) -> bool:
+        """Whether no commit has failed or is under way, and the file is not being copied."""
+        return self._defragmentation is None and (self._commit is None or self._commit.is_done)
+
     def take_back(self) -> None:
         """After a commit that found no space: what it was to write is pending again, below what came since."""
         assert self._commit is not None, "no commit was begun"
@@ -306,7 +313,7 @@ class LmdbStore(Store):
         """Commit, then return what copies the file without its free pages: run it in another thread, it takes long.
 
         Reads and puts go on meanwhile, commits wait for finish_defragment. The copy raises StoreFailed, mostly for
-        want of space; the store is as before then.
+        want of space; the store is as before then. Raises as commit does.
         """
         assert self._defragmentation is None
         self.commit()
@@ -348,7 +355,7 @@ class LmdbStore(Store):
 
     def close(self) -> None:
         """What is not committed is dropped: the log has it."""
-        assert self._commit is None or self._commit.is_done
+        assert self._commit is None or self._commit.has_ended
         self._read.abort()
         self._env.close()
 
