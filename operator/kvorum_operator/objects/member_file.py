@@ -14,8 +14,8 @@ import yaml
 from kvorum_operator.api.v1alpha1 import Settings
 from kvorum_operator.cluster.observation import Address, Observation
 
-# With no data and a sealed file an etcd ends with this, and it ends so in no other case. A node of ours says it too, and
-# stays up as data-lost.
+# With no data and a sealed file an etcd ends with this, and it ends so in no other case. A node of ours says it too,
+# and stays up as data-lost.
 SEALED_REFUSAL = "couldn't find local name"
 # In a sealed file the own peer URL stands under this name. It is no member's: those end in their ordinal.
 NOBODY = "sealed"
