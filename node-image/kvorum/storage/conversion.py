@@ -14,6 +14,7 @@ from pathlib import Path
 import lmdb
 
 from kvorum.state.store import CLUSTER, MEMBERS, MEMBERS_REMOVED, META, TABLES
+from kvorum.storage import long_keys
 from kvorum.storage.bbolt_reader import BboltFile
 from kvorum.storage.bbolt_writer import UnfitRow, write_bbolt
 from kvorum.storage.disk import Disk
@@ -49,9 +50,9 @@ def export_db(store_path: Path, out: Path) -> ExportedDb:
             with env.begin(buffers=False) as txn:
                 handles = _handles(env, txn, store_path)
                 size_bytes = write_bbolt(
-                    out, ((table.encode(), _scan(txn, handles[table])) for table in sorted(TABLES))
+                    out, ((table.encode(), _scan(txn, table, handles[table])) for table in sorted(TABLES))
                 )
-                small = {table: list(_scan(txn, handles[table])) for table in SMALL_TABLES}
+                small = {table: list(_scan(txn, table, handles[table])) for table in SMALL_TABLES}
         finally:
             env.close()
     except (lmdb.Error, UnfitRow) as error:
@@ -121,9 +122,10 @@ def _handles(env: lmdb.Environment, txn: "lmdb.Transaction[bytes]", store_path: 
     return {table: env.open_db(table.encode(), txn=txn, create=False) for table in TABLES}
 
 
-def _scan(txn: "lmdb.Transaction[bytes]", handle: "lmdb._Database") -> Iterator[tuple[bytes, bytes]]:
+def _scan(txn: "lmdb.Transaction[bytes]", table: str, handle: "lmdb._Database") -> Iterator[tuple[bytes, bytes]]:
     with txn.cursor(handle) as cursor:
-        yield from cursor.iternext()
+        rows = cursor.iternext()
+        yield from long_keys.restored_rows(rows) if table in long_keys.TABLES else rows
 
 
 def _fill(nursery: Path, file: BboltFile, replacing: Mapping[str, Rows], db_path: Path) -> int:
@@ -146,6 +148,8 @@ def _fill(nursery: Path, file: BboltFile, replacing: Mapping[str, Rows], db_path
             rows = replacing.get(table)
             if rows is None:
                 rows = file.rows(table.encode()) if table in names else ()
+            if table in long_keys.TABLES:
+                rows = long_keys.stored_rows(rows)
             rows_count += _append(env, handles[table], rows, f"{db_path}, bucket {table}", nursery)
         env.sync(True)
     finally:
@@ -164,7 +168,7 @@ def _append(env: lmdb.Environment, handle: "lmdb._Database", rows: Rows, source:
                     nursery,
                     f"take a row of {source}",
                     f"its key {key[:64]!r}... has {len(key)} bytes, and {KEY_BYTES_MAX} are possible",
-                    "A user or role of so long a name can be removed while the cluster runs etcd.",
+                    "No etcd writes such a row: the file is damaged, or was written by something else.",
                 )
         with env.begin(write=True) as txn, txn.cursor(handle) as cursor:
             consumed, added = cursor.putmulti(batch, append=True)

@@ -19,11 +19,12 @@ from typing import Self
 import lmdb
 
 from kvorum.state.store import TABLES, Store
+from kvorum.storage import long_keys
 from kvorum.storage.disk import free_bytes
 from kvorum.storage.fault import CorruptStore, NoSpace, StorageFault, StoreFailed
 
 MAP_BYTES_MIN = 16 << 30  # address space, not disk: the file is as long as what is in it
-KEY_BYTES_MAX = 511  # LMDB's
+KEY_BYTES_MAX = long_keys.STORED_BYTES  # LMDB's, and ours in all tables but those of names
 FULL_BYTES = 16 << 20  # with less than this free, a write that failed is taken to have failed for want of space
 FORMAT_KEY, FORMAT = b"\0format", b"1"
 _COMPACTION = "compaction"  # directory for the copy that is to replace the file
@@ -151,6 +152,8 @@ class LmdbStore(Store):
             value = self._in_flight[table].get(key, _ABSENT)
             if value is _ABSENT:
                 try:
+                    if len(key) >= KEY_BYTES_MAX and table in long_keys.TABLES:
+                        return self._get_long(table, key)
                     return self._read.get(key, None, self._tables[table])
                 except lmdb.Error as error:
                     raise CorruptStore(self._path, str(error)) from error
@@ -158,12 +161,16 @@ class LmdbStore(Store):
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
         """Raises KeyTooLong."""
-        if not 0 < len(key) <= KEY_BYTES_MAX:
+        if not key or (len(key) > KEY_BYTES_MAX and table not in long_keys.TABLES):
             raise KeyTooLong(
                 f"{self._path}: a key of {len(key)} bytes in table {table}; 1 to {KEY_BYTES_MAX} are possible\n"
                 "  This is a fault of kvorum: the request should have been refused. Please report it."
             )
         self._pending[table][key] = value
+
+    def _get_long(self, table: str, key: bytes) -> bytes | None:
+        stored = self._read.get(long_keys.stored_key(key), None, self._tables[table])
+        return None if stored is None else long_keys.value_of(key, stored)
 
     def delete(self, table: str, key: bytes) -> None:
         self._pending[table][key] = None
@@ -181,6 +188,9 @@ class LmdbStore(Store):
             if start <= key and (end is None or key < end)
         }
         stored = self._scan_stored(table, self._env.begin(buffers=False), start, end)
+        if table in long_keys.TABLES:
+            assert (start, end) == (b"", None), "a table of names is read whole"
+            stored = long_keys.restored_rows(stored)
         return _merge(stored, sorted(overlay.items(), key=_key_of))
 
     def _scan_stored(
@@ -278,6 +288,11 @@ class LmdbStore(Store):
 
     def _fill(self, txn: lmdb.Transaction, table: str, changes: dict[bytes, bytes | None]) -> None:
         handle = self._tables[table]
+        if table in long_keys.TABLES:
+            changes = {
+                long_keys.stored_key(key): None if value is None else long_keys.stored_value(key, value)
+                for key, value in changes.items()
+            }
         puts = [(key, value) for key, value in changes.items() if value is not None]
         if puts:
             with txn.cursor(handle) as cursor:

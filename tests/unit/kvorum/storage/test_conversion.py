@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kvorum.state.store import AUTH_USERS, KEY, MEMBERS, META, TABLES
+from kvorum.state.store import KEY, MEMBERS, META, TABLES
 from kvorum.storage import conversion
 from kvorum.storage.bbolt_reader import BboltFile
 from kvorum.storage.bbolt_writer import write_bbolt
@@ -122,8 +122,8 @@ def test_a_store_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_key_too_long_for_our_tables_is_named(tmp_path: Path) -> None:
-    write_bbolt(tmp_path / "db", [(AUTH_USERS.encode(), [(b"u" * 512, b"")])])
-    with pytest.raises(StoreFailed, match=r"bucket authUsers: its key b'uuu.* has 512 bytes, and 511 are possible"):
+    write_bbolt(tmp_path / "db", [(MEMBERS.encode(), [(b"u" * 512, b"")])])
+    with pytest.raises(StoreFailed, match=r"bucket members: its key b'uuu.* has 512 bytes, and 511 are possible"):
         import_db(tmp_path / "db", tmp_path / "store", {})
     assert os.listdir(tmp_path) == ["db"]
 

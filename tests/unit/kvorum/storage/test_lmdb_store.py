@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from kvorum.state.store import AUTH_USERS, KEY, LEASE, META, TABLES, Store
+from kvorum.state.store import KEY, LEASE, META, TABLES, Store
 from kvorum.storage.fault import CorruptStore, NoSpace, StoreFailed
 from kvorum.storage.lmdb_store import KEY_BYTES_MAX, MAP_BYTES_MIN, Commit, KeyTooLong, LmdbStore, map_bytes
 
@@ -260,13 +260,13 @@ def test_values_may_be_large(store: LmdbStore) -> None:
 
 def test_keys_have_a_limit(store: LmdbStore) -> None:
     longest = b"k" * KEY_BYTES_MAX
-    store.put(AUTH_USERS, longest, b"1")
+    store.put(LEASE, longest, b"1")
     store.commit()
-    assert store.get(AUTH_USERS, longest) == b"1"
+    assert store.get(LEASE, longest) == b"1"
     assert store._env.max_key_size() == KEY_BYTES_MAX
     for key in (longest + b"k", b""):
-        with pytest.raises(KeyTooLong, match=f"a key of {len(key)} bytes in table authUsers"):
-            store.put(AUTH_USERS, key, b"1")
+        with pytest.raises(KeyTooLong, match=f"a key of {len(key)} bytes in table lease"):
+            store.put(LEASE, key, b"1")
 
 
 def test_the_map_is_far_above_the_quota() -> None:
