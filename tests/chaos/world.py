@@ -29,6 +29,7 @@ ELECTION_S = 0.5
 DEPOSED_S = 4 * ELECTION_S  # in which another leads for sure: only then is there one who does not know that it is over
 RECOVERY_S = 60.0
 CALL_S = 5.0
+STOP_S = 60.0  # an etcd first waits for what it asks others: for 7 s for a hash, and more than once
 FATAL_WORDS = (
     '"level":"panic"',
     '"level":"fatal"',
@@ -196,7 +197,7 @@ class World:
         """SIGTERM, which hands over, and a start."""
         for node in self.some():
             node.is_down = True
-            await asyncio.to_thread(node.stop)
+            await asyncio.to_thread(node.stop, STOP_S)
             await asyncio.sleep(hold_s)
             node.start()
             node.is_down = False

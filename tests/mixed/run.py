@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.chaos.load import Load
 from tests.chaos.replay import check
 from tests.chaos.run import held_by_all, may_meet, recovered, require_enough, told
-from tests.chaos.world import ELECTION_S, RECOVERY_S
+from tests.chaos.world import ELECTION_S, RECOVERY_S, STOP_S
 from tests.kit.etcd import CACHE, EtcdMissing
 from tests.kit.processes import etcd_program, kvorum_program
 from tests.mixed.world import MixedWorld, tables_of
@@ -157,7 +157,7 @@ def run(
             counts = asyncio.run(story(world, dice, kinds, duration_s, hold_s))
             for node in world.nodes:
                 node.is_down = True
-                node.stop()
+                node.stop(STOP_S)
             world.require_alive()
             tables = {node.name: tables_of(node) for node in world.nodes}
             for name in tables["n0"]:
