@@ -128,6 +128,8 @@ def test_a_heartbeats_answer_ends_a_probe_of_who_is_not_behind() -> None:
     node = leader(voters=(1, 2))
     node.report_unreachable(2)
     node.step(Message(MessageType.HEARTBEAT_REPLY, sender=2, term=1))
+    assert [message.type for message in node.ready().messages] == [MessageType.APPEND]
+    node.advance()
     acknowledge(node, 2)
     assert node.tracked[2].state is ProgressState.REPLICATE
 
@@ -190,6 +192,22 @@ def test_the_end_is_proposed_again_when_a_handover_that_was_in_the_way_is_over()
     pump(node)
     acknowledge(node, 2, 4, 5)
     assert last(node) == (EntryType.CONF_CHANGE_V2, b"")
+
+
+def test_the_end_is_proposed_once() -> None:
+    """Other entries are applied before it is."""
+    node = leader()
+    node.propose_conf_change_v2(change((ADD, 4), (ADD, 5)))
+    pump(node)
+    node.propose([b"a"])
+    pump(node)
+    node.step(Message(MessageType.APPEND_REPLY, sender=2, term=1, index=2))  # the change: the end is proposed
+    pump(node)
+    assert node.log.last_index == 4
+    for member in (2, 4):
+        node.step(Message(MessageType.APPEND_REPLY, sender=member, term=1, index=3))  # a, and not yet the end
+        pump(node)
+    assert (node.log.applied, node.log.last_index) == (3, 4)
 
 
 def test_a_new_leader_ends_what_the_one_before_began() -> None:

@@ -299,3 +299,27 @@ def test_storage_begins_after_the_snapshot_it_is_given() -> None:
     assert (storage.first_index, storage.last_index, storage.conf_state) == (8, 8, ConfState((1, 2)))
     storage.restore(Snapshot(20, 4, ConfState((1,))))
     assert (storage.first_index, storage.last_index, storage.conf_state) == (21, 20, ConfState((1,)))
+
+
+def test_a_write_counts_if_the_entry_is_still_the_same() -> None:
+    log = Log(MemoryStorage(), committed=0, applied=0)
+    log.append([Entry(1, 1), Entry(1, 2), Entry(1, 3)])
+    log.hand_over()
+    log.became_stable(1, 2)  # of another term
+    log.became_stable(4, 1)  # beyond the end
+    assert log.durable_index == 0
+    log.became_stable(2, 1)
+    assert log.durable_index == 2
+    log.became_stable(1, 1)  # known
+    assert (log.durable_index, log.handed_offset, log.last_index) == (2, 4, 3)
+
+
+def test_a_snapshot_is_no_entry_and_counts_by_itself() -> None:
+    log = Log(MemoryStorage(), committed=0, applied=0)
+    log.restore(Snapshot(9, 1, ConfState((1,))))
+    log.hand_over()
+    log.became_stable(9, 1)
+    log.snapshot_became_stable(8)
+    assert log.snapshot is not None
+    log.snapshot_became_stable(9)
+    assert log.snapshot is None

@@ -152,3 +152,37 @@ def test_probing_forgets_what_was_in_flight() -> None:
     member.sent(1)
     member.become_probe()
     assert (member.next, len(member.inflight), member.is_paused) == (5, 0, False)
+
+
+def test_a_commit_index_is_told_as_far_as_the_member_has_or_is_sent_entries() -> None:
+    member = replicating()
+    member.acknowledge(8)
+    assert member.next == 9
+    member.commit_sent = 7
+    assert member.may_raise_commit(8)
+    member.commit_sent = 8
+    assert not member.may_raise_commit(9)  # it has nothing beyond 8
+    member.sent(1)
+    assert member.may_raise_commit(9)
+    member.commit_sent = 9
+    assert not member.may_raise_commit(9)
+
+
+def test_what_was_told_may_be_lost_where_entries_are() -> None:
+    member = replicating()
+    member.acknowledge(8)
+    member.sent(3)
+    member.commit_sent = 11
+    member.become_probe()
+    assert (member.next, member.commit_sent) == (9, 8)
+    member.become_replicate()
+    member.sent(3)
+    member.commit_sent = 11
+    assert member.refuse(11, 9)
+    assert member.commit_sent == 8
+
+
+def test_a_snapshot_tells_the_commit_index_that_it_is_of() -> None:
+    member = progress()
+    member.become_snapshot(9)
+    assert member.commit_sent == 9

@@ -172,6 +172,19 @@ def test_readys_overlap_in_applying_too_up_to_a_limit() -> None:
     assert [entry.data for entry in machine.applies[0].entries] == [b"c", b"d"]
 
 
+def test_an_entry_that_would_exceed_the_limit_waits_until_nothing_is_applied() -> None:
+    machine = leader(voters=(1,), apply_bytes_max=2 * (ENTRY_OVERHEAD_BYTES + 1))
+    machine.node.propose([b"a", bytes(100)])
+    machine.take()
+    machine.append()
+    machine.take()
+    assert len(machine.applies[0].entries) == 1
+    assert not machine.node.has_ready()
+    machine.apply()
+    machine.take()
+    assert [len(entry.data) for entry in machine.apply()] == [100]
+
+
 def test_an_append_that_was_replaced_meanwhile_does_not_count() -> None:
     """The same entries again in a later term: their first write is done, and the one that replaced them is to come."""
     machine = Machine()
