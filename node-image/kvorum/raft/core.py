@@ -33,6 +33,7 @@ from kvorum.raft.message import (
     CAMPAIGN_TRANSFER,
     NONE,
     ConfChange,
+    ConfChangeType,
     ConfChangeV2,
     ConfState,
     Entry,
@@ -381,6 +382,10 @@ class RawNode:
         configuration = self._config_applied.after(change)
         self._config_applied = configuration
         if self.log.snapshot is None:  # else one has come meanwhile, with a later configuration, which is in force
+            for single in (change,) if isinstance(change, ConfChange) else change.changes:
+                if single.type is ConfChangeType.REMOVE_NODE and single.node_id not in configuration.voters_outgoing:
+                    # Also if the same change adds it again: by then it may be another one, with an empty log.
+                    self.tracked.pop(single.node_id, None)
             self._use_configuration(configuration)
             self._after_configuration()
         return configuration.state()

@@ -218,6 +218,28 @@ def test_a_new_leader_ends_what_the_one_before_began() -> None:
     assert not node.config.is_joint
 
 
+def test_who_is_removed_and_added_by_one_change_is_not_known_any_more() -> None:
+    """It may be another one by now, with an empty log: what the former one had must not count."""
+    node = leader()
+    node.propose_conf_change_v2(change((LEARN, 4)))
+    pump(node)
+    acknowledge(node, 2, 4)
+    assert node.tracked[4].match == 2
+    node.propose_conf_change_v2(change((REMOVE, 4), (ADD, 4)))
+    pump(node)
+    acknowledge(node, 2)
+    assert node.tracked[4].match == 0
+
+
+def test_who_votes_in_the_half_that_ends_is_known() -> None:
+    node = leader()
+    node.propose_conf_change_v2(change((REMOVE, 3), (ADD, 4)))
+    pump(node)
+    acknowledge(node, 2, 3)
+    assert node.config.is_joint
+    assert node.tracked[3].match == node.log.last_index
+
+
 # -- changes that are not taken
 
 
