@@ -121,7 +121,7 @@ async def _snapshot(server: Server, call: Call) -> None:
             await _stream_file(path, call, server.snapshots.in_thread)
     except ConversionFailed as error:
         log.error("no snapshot could be made for a client: %s", error)
-        call.fail(Code.INTERNAL, "kvorum: no snapshot could be made, see the member's log")
+        call.fail(Code.INTERNAL, f"kvorum: no snapshot could be made: {error}")
     except TimeoutError:
         call.fail(Code.DEADLINE_EXCEEDED, f"kvorum: nothing of the snapshot was read for {SNAPSHOT_STALLED_S:g} s")
 

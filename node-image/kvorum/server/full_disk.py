@@ -40,6 +40,13 @@ class FullDisk:
     def is_full(self) -> bool:
         return bool(self.reason)
 
+    def missing_bytes(self, file_bytes: int) -> int:
+        """How much space is missing for one more file of this size, without the disk getting full; 0: it fits."""
+        try:
+            return max(0, file_bytes + FREE_BYTES_AGAIN - self._free_bytes())
+        except OSError:
+            return 0  # a file system that does not say; a write will
+
     def note(self, error: NoSpace) -> None:
         """A write found no space. Whoever wanted it tries again."""
         self._failed_tick = self._server.ticks

@@ -9,6 +9,7 @@ for the next.
 """
 
 import asyncio
+import gc
 import logging
 import time
 from asyncio import AbstractEventLoop
@@ -848,6 +849,7 @@ class Server:
         if machine.auth.enabled is not self._refuses_users:
             self._auth_turned()
         self.watches.restored(told_revision=before.revision)
+        gc.freeze()  # as after the start: the collector need not walk all of it again
         self._release_applied()
         if machine.compaction.pending and not self._compacting:
             self._compacting = True

@@ -85,15 +85,19 @@ async def import_snapshot(db_path: Path, store_path: Path, snapshot: Snapshot) -
 
 
 async def _ask(request: Mapping[str, str]) -> dict[str, object]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=LINE_BYTES_MAX,
-    )
+    about = request.get("db") or request["store"]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            __name__,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES_MAX,
+        )
+    except OSError as error:
+        raise ConversionFailed(f"{about}: no process could be started to read it: {error}") from error
     try:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -106,16 +110,20 @@ async def _ask(request: Mapping[str, str]) -> dict[str, object]:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    about = request.get("db") or request["store"]
     if status < 0:
         raise ConversionFailed(
             f"{about}: the process that read it was ended by {signal.Signals(-status).name}\n"
             "  SIGKILL: by somebody, or for want of memory. SIGBUS, SIGSEGV: the file is shorter than its pages say."
         )
-    answer = json.loads(line) if line else {}
+    if not line:
+        last_words = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ConversionFailed(
+            f"{about}: the process that read it ended with status {status} and no answer: {last_words or 'no word'}\n"
+            f"  It runs {sys.executable} -m {__name__}. Was the program replaced under a running member? Restart it."
+        )
+    answer = json.loads(line)
     if "error" in answer:
         raise ConversionFailed(answer["error"])
-    assert answer, (about, status, complaint.decode(errors="replace"))
     return dict(answer)
 
 

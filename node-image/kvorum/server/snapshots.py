@@ -15,7 +15,7 @@ import errno
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,6 +45,7 @@ SENDS_MAX = 2  # snapshots that leave at once, each to another member; and as ma
 NEVER = sys.maxsize  # an index
 COMPACT_ENTRIES_A_SLICE = 5000  # below 2 ms of the loop: they are freed one by one
 SPACE_RETRY_S = 1.0
+SEND_PAUSE_S, SEND_PAUSE_S_MAX = 0.5, 30.0  # before a snapshot that did not arrive is made again: doubled each time
 PENDING_BYTES_MAX = 4 << 20  # received, and not yet written
 
 # What reading rows raises that nobody ever wrote so.
@@ -94,6 +95,8 @@ class Snapshots:
         self._count = server.settings.snapshot_count
         self._threads = ThreadPoolExecutor(4, "snapshot")
         self._sending: set[int] = set()
+        self._send_pause_s: dict[int, float] = {}  # after the next failure, by member; none since it last succeeded
+        self._files_lock = asyncio.Lock()  # .snap files are written, and old ones removed, one after the other
         self._keeping = 0  # snapshots that leave or left just now: the log is not compacted
         self._compacting = False
         self._for_clients = asyncio.Semaphore(SENDS_MAX)
@@ -140,7 +143,7 @@ class Snapshots:
         snapshot = Snapshot(machine.applied_index, machine.applied_term, machine.conf_state, tree)
         await server.commit()
         try:
-            await self.in_thread(self._files.save, snapshot)
+            await self._save(snapshot)
             await server.write_mark(snapshot)
         except (SnapFailed, NoSpace) as error:
             log.error("no snapshot was taken; the log grows until the next one: %s", error)
@@ -152,6 +155,10 @@ class Snapshots:
         self.taken_count += 1
         log.info("saved snapshot", extra={"snapshot-index": snapshot.index})
         return True
+
+    async def _save(self, snapshot: Snapshot) -> None:
+        async with self._files_lock:
+            await self.in_thread(self._files.save, snapshot)
 
     def _compact(self) -> None:
         if not self._compacting and not self._keeping:
@@ -171,7 +178,8 @@ class Snapshots:
     async def _purge(self) -> None:
         settings = self._server.settings
         try:
-            oldest_index = await self.in_thread(self._files.purge, settings.snapshots_max)
+            async with self._files_lock:
+                oldest_index = await self.in_thread(self._files.purge, settings.snapshots_max)
             await self._server.purge_log(oldest_index, settings.wals_max)
         except StorageFault as error:
             log.error("old snapshots and segments of the log stay: %s", error)
@@ -207,7 +215,14 @@ class Snapshots:
                 server.loop.call_later(server.settings.log_kept_after_snapshot_s, self._release)
             else:
                 self._release()
-        server.snapshot_sent(message.to, arrived)
+        if arrived:
+            self._send_pause_s.pop(message.to, None)
+            server.snapshot_sent(message.to, True)
+        else:
+            # Raft asks for the next one as soon as it hears of this: with the next heartbeat, for ever.
+            pause_s = self._send_pause_s.get(message.to, SEND_PAUSE_S)
+            self._send_pause_s[message.to] = min(2 * pause_s, SEND_PAUSE_S_MAX)
+            server.loop.call_later(pause_s, server.snapshot_sent, message.to, False)
 
     def _release(self) -> None:
         self._keeping -= 1
@@ -217,6 +232,13 @@ class Snapshots:
         """Everything applied by now, written by another process. Raises ConversionFailed."""
         server = self._server
         await server.commit()
+        missing_bytes = server.full_disk.missing_bytes(server.store.size_in_use_bytes)
+        if missing_bytes:
+            raise ConversionFailed(
+                f"{self._files.directory}: no space for a copy of the database, {missing_bytes >> 20} MiB are missing\n"
+                "  It is written there before it is sent. Free space on the volume, or enlarge it; a compaction and a "
+                "defragmentation may shrink the database."
+            )
         try:
             return (await export_snapshot(self._files.store_path, path)).snapshot
         finally:
@@ -275,9 +297,9 @@ class Snapshots:
             raise SnapshotRefused("another snapshot is being applied")
         tables = self._files.incoming(snapshot.index)
         try:
-            await self.in_thread(self._files.remove, tables)  # of one that was cut off
+            await self.in_thread(self._files.remove_incoming)  # of one that was cut off
             await import_snapshot(path, tables, snapshot)
-            arrived = await self.in_thread(self._load, tables, snapshot)
+            arrived = await self._loaded(tables, snapshot)
         except (ConversionFailed, StorageFault, SnapshotRefused) as error:
             self._discard(tables)
             raise SnapshotRefused(str(error)) from error
@@ -287,6 +309,15 @@ class Snapshots:
             self._arrived = None  # raft knows all of it already
             arrived.store.close()
             self._discard(tables)
+
+    async def _loaded(self, tables: Path, snapshot: Snapshot) -> Arrived:
+        """Raises SnapshotRefused, StorageFault."""
+        loading = self._threads.submit(self._load, tables, snapshot)
+        try:
+            return await asyncio.wrap_future(loading)
+        except asyncio.CancelledError:
+            loading.add_done_callback(_close_unused)
+            raise
 
     def step_stale(self, message: Message) -> None:
         """It says nothing new; raft answers how far this member is."""
@@ -318,8 +349,7 @@ class Snapshots:
         arrived = self._arrived
         assert arrived is not None, "raft took a snapshot that never arrived"
         assert arrived.snapshot is snapshot, (arrived.snapshot.index, snapshot.index)
-        saving = partial(self._files.save, snapshot)
-        await insist(partial(self.in_thread, saving))
+        await insist(partial(self._save, snapshot))
         return arrived
 
     async def swap_in(self, arrived: Arrived) -> None:
@@ -427,6 +457,11 @@ async def insist(write: Callable[[], Awaitable[None] | None]) -> None:
                 raise
             log.error("a snapshot waits to be applied: %s", error)
         await asyncio.sleep(SPACE_RETRY_S)
+
+
+def _close_unused(loading: "Future[Arrived]") -> None:
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().store.close()
 
 
 def _append(path: Path, data: bytes) -> None:

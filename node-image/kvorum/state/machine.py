@@ -9,7 +9,6 @@ log are a frame around the very PutRequest that the client sent.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -99,22 +98,6 @@ class Machine:
         self.wants_no_space_alarm = False  # set when a write exceeded the quota; cleared by who proposes the alarm
         self._quota_bytes = quota_bytes
         self._space_checked_bytes = 0  # of further writes that fit for sure: asking the store costs more than a put
-        self._appliers: dict[str, Callable[..., bytes | Refusal]] = {
-            "range": self._apply_range,
-            "put": self._apply_put,
-            "delete_range": self._apply_delete_range,
-            "txn": self._apply_txn,
-            "compaction": self._apply_compaction,
-            "lease_grant": self._apply_lease_grant,
-            "lease_revoke": self._apply_lease_revoke,
-            "lease_checkpoint": self._apply_lease_checkpoint,
-            "alarm": self._apply_alarm,
-            "cluster_version_set": self._apply_cluster_version,
-            "cluster_member_attr_set": self._apply_member_attributes,
-            "downgrade_info_set": self._apply_downgrade,
-            "authenticate": self._apply_authenticate,
-            **{name: partial(self._apply_auth, change) for name, change in auth_changes.APPLIERS.items()},
-        }
 
     @property
     def revision(self) -> int:
@@ -217,10 +200,10 @@ class Machine:
         refusal = self._mode_refusal(name, request) or self._auth_refusal(envelope, name, request)
         if refusal is not None:
             return Outcome(request_id, self.revision, b"", refusal)
-        applier = self._appliers[name]
+        applier = APPLIERS[name]
         fits = self._has_space(space_of(request))
         before = self.revision
-        body = applier(request, answering)
+        body = applier(self, request, answering)
         revision = self.revisions.seal()
         assert revision in (before, before + 1), (before, revision)
         if isinstance(body, Refusal):
@@ -293,11 +276,6 @@ class Machine:
     def _apply_downgrade(self, request: DowngradeInfoSetRequest, answering: bool) -> bytes | Refusal:
         self.membership.set_downgrade(request.ver if request.enabled else None)
         return b""
-
-    def _apply_auth(
-        self, change: Callable[[Auth, Any], bytes | Refusal], request: object, answering: bool
-    ) -> bytes | Refusal:
-        return change(self.auth, request)
 
     def _apply_authenticate(self, request: InternalAuthenticateRequest, answering: bool) -> bytes | Refusal:
         return auth_changes.authenticate(self.auth, request, self.applied_index - 1)
@@ -417,6 +395,28 @@ class Machine:
         self.membership.load()
 
 
+def _auth_applier(change: Callable[[Auth, Any], bytes | Refusal]) -> Callable[[Machine, Any, bool], bytes | Refusal]:
+    return lambda machine, request, answering: change(machine.auth, request)
+
+
+# By the field of an InternalRaftRequest. Not an attribute of each machine: one that a snapshot replaces must be free of
+# cycles, to be gone at once and not when the collector comes to it.
+APPLIERS: dict[str, Callable[[Machine, Any, bool], bytes | Refusal]] = {
+    "range": Machine._apply_range,
+    "put": Machine._apply_put,
+    "delete_range": Machine._apply_delete_range,
+    "txn": Machine._apply_txn,
+    "compaction": Machine._apply_compaction,
+    "lease_grant": Machine._apply_lease_grant,
+    "lease_revoke": Machine._apply_lease_revoke,
+    "lease_checkpoint": Machine._apply_lease_checkpoint,
+    "alarm": Machine._apply_alarm,
+    "cluster_version_set": Machine._apply_cluster_version,
+    "cluster_member_attr_set": Machine._apply_member_attributes,
+    "downgrade_info_set": Machine._apply_downgrade,
+    "authenticate": Machine._apply_authenticate,
+    **{name: _auth_applier(change) for name, change in auth_changes.APPLIERS.items()},
+}
 # The usual requests by the tag that their entries begin with: 0.1 us, listing the fields takes 1.
 FIRST_TAGS = {0x22: "put", 0x2A: "delete_range", 0x32: "txn", 0x42: "lease_grant", 0x4A: "lease_revoke"}
 FORBIDDEN_WHEN_CORRUPT = frozenset({"range", "put", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke"})

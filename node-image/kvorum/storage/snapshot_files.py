@@ -61,6 +61,12 @@ class SnapshotFiles:
 
     # -- tables
 
+    def remove_incoming(self) -> None:
+        """Tables that came, whole or not, and took nobody's place."""
+        for name in self._disk.names(self.store_path.parent):
+            if name.startswith(_INCOMING):
+                self._disk.remove(self.store_path.with_name(name))
+
     def swap_in(self, index: int) -> None:
         """Puts the incoming tables in the place of the present ones; only once the log mentions index.
 
@@ -82,10 +88,8 @@ class SnapshotFiles:
         self.marked_index = index
         if index and self._disk.exists(self.incoming(index)) and self._reached() < index:
             self.swap_in(index)
-        member = self.store_path.parent
-        for name in self._disk.names(member):
-            if name.startswith(_INCOMING) or name == _REPLACED:
-                self._disk.remove(member / name)
+        self.remove_incoming()
+        self._disk.remove(self.store_path.with_name(_REPLACED))
         if self._disk.exists(self.directory):
             for name in self._disk.names(self.directory):
                 if _PASSING.fullmatch(name):
