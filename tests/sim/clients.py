@@ -8,13 +8,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
-from kvorum.etcdpb.rpc_pb2 import AlarmRequest, AlarmType, Compare, RangeRequest, TxnRequest
+from kvorum.etcdpb.rpc_pb2 import AlarmRequest, AlarmType, Compare, Permission, RangeRequest, TxnRequest
+from kvorum.state.auth import ROOT
 from kvorum.state.v2_request import publish_request
+
+from tests.sim.membership import Members, Wish
 
 if TYPE_CHECKING:
     from tests.sim.member import Member
     from tests.sim.world import World
 
+USER, ROLE = b"user", b"role"  # who may do something, beside root
 KEYS = tuple(b"key-%d" % number for number in range(8))
 ALL_KEYS = (b"key-", b"key.")
 LEASE_TTLS_S = (1, 2, 3, 5)
@@ -36,6 +40,8 @@ class Clients:
         self._next_lease = 0
         self._next_member = len(world.members) + 1
         self._leases: list[int] = []  # granted last
+        self._likes_auth = rng.random() < 0.4
+        self._likes_joint = rng.random() < 0.4
         self._haste = rng.choice((1, 3))  # of promotions against removals
 
     # -- whom to ask
@@ -63,6 +69,10 @@ class Clients:
         self._next_id += 1
         envelope = InternalRaftRequest()
         envelope.header.ID = self._next_id
+        auth = self._world.judge.machine.auth
+        if auth.enabled:  # as a server fills it in; some decide on rights that have changed since
+            envelope.header.username = self._rng.choice((ROOT, ROOT, ROOT, USER))
+            envelope.header.auth_revision = max(1, auth.revision - (self._rng.random() < 0.1))
         return envelope
 
     @staticmethod
@@ -165,6 +175,43 @@ class Clients:
             actions.append(self._request(number, envelope))
         return actions
 
+    def authentication(self, number: int) -> list[Action]:
+        """A step of somebody who sets it up, changes what a user may do, or turns it on or off."""
+        if not self._likes_auth:
+            return []
+        rng, auth = self._rng, self._world.judge.machine.auth
+        if auth.find_user(ROOT) is None or rng.random() < 0.1:
+            return [self._request(number, envelope) for envelope in self._first_users()]
+        envelope = self._envelope()
+        dice = rng.random()
+        if dice < 0.3:
+            envelope.auth_enable.SetInParent()
+        elif dice < 0.5:
+            envelope.auth_disable.SetInParent()
+        elif dice < 0.7:
+            grant = envelope.auth_role_grant_permission
+            grant.name, grant.perm.permType = ROLE, Permission.READWRITE
+            grant.perm.key, grant.perm.range_end = rng.choice(KEYS), ALL_KEYS[1]
+        elif dice < 0.8:
+            envelope.auth_role_revoke_permission.role = ROLE
+            envelope.auth_role_revoke_permission.key = rng.choice(KEYS)
+            envelope.auth_role_revoke_permission.range_end = ALL_KEYS[1]
+        elif dice < 0.9:
+            envelope.auth_user_revoke_role.name, envelope.auth_user_revoke_role.role = USER, ROLE
+        else:
+            envelope.auth_user_delete.name = USER
+        return [self._request(number, envelope)]
+
+    def _first_users(self) -> list[InternalRaftRequest]:
+        envelopes = []
+        for user, role in ((ROOT, ROOT), (USER, ROLE)):
+            add_user, add_role, grant = self._envelope(), self._envelope(), self._envelope()
+            add_user.auth_user_add.name, add_user.auth_user_add.options.no_password = user, True
+            add_role.auth_role_add.name = role
+            grant.auth_user_grant_role.user, grant.auth_user_grant_role.role = user, role
+            envelopes += [add_user, add_role, grant]
+        return envelopes
+
     def read(self, number: int) -> list[Action]:
         leaders = [member for member in self.running() if member.is_leader]
         if len(leaders) > 1 and self._rng.random() < 0.7:  # where a stale read would come from
@@ -201,8 +248,10 @@ class Clients:
     def changes(self) -> list[Action]:
         """A step that somebody in charge would take: grow by a learner, promote it, or shrink."""
         members, rng = self._world.oracle.newest_members, self._rng
-        wishes: list[tuple[str, int]] = []
+        wishes: list[Wish] = []
         self._next_member = max(self._next_member, *(number + 1 for number in self._world.members))
+        if members.outgoing or (self._likes_joint and rng.random() < 0.5):
+            return self._joint_changes(members)
         if members.learners:
             wishes += [("promote", learner) for learner in members.learners] * self._haste
             wishes += [("remove", learner) for learner in members.learners]
@@ -218,14 +267,28 @@ class Clients:
         count = 2 if rng.random() < 0.2 else 1  # somebody else is in charge too
         return [("change", self._asked(asked, wish).id, *wish) for wish in rng.choices(wishes, k=count)]
 
-    def _asked(self, asked: "Member", wish: tuple[str, int]) -> "Member":
+    def _joint_changes(self, members: Members) -> list[Action]:
+        """Some voters for others in one go. A joint configuration that does not end by itself is ended, sooner or
+        later."""
+        rng, leader = self._rng, self.leader()
+        if leader is None:
+            return []
+        if members.outgoing:
+            return [("joint", leader.id, (), 0)] if rng.random() < 0.5 else []
+        coming = rng.randrange(0, 3) if len(members.voters) < VOTERS_MAX else 0
+        going = rng.randrange(0, max(1, min(3, len(members.voters) + coming - 1)))
+        wishes = [("add", self._next_member + number) for number in range(coming)]
+        wishes += [("remove", voter) for voter in rng.sample(sorted(members.voters), min(going, len(members.voters)))]
+        return [("joint", leader.id, tuple(wishes), rng.randrange(3))] if wishes else []
+
+    def _asked(self, asked: "Member", wish: Wish) -> "Member":
         return (self.leader() or asked) if wish[0] == "remove" else asked
 
 
 OPERATIONS: tuple[Callable[[Clients, int], list[Action]], ...] = (
     *(Clients.puts,) * 6,
     *(Clients.read,) * 6,
-    *(Clients.keep_alive,) * 4,
+    *(Clients.keep_alive,) * 6,
     Clients.delete,
     Clients.txn,
     Clients.txn,
@@ -234,6 +297,7 @@ OPERATIONS: tuple[Callable[[Clients, int], list[Action]], ...] = (
     Clients.grant,
     Clients.revoke,
     Clients.checkpoint,
+    Clients.authentication,
     Clients.alarm,
     Clients.disarm,
     Clients.disarm,

@@ -7,7 +7,7 @@ that is lost everywhere alike is missed too. Lease promises are counted in true 
 
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
@@ -20,7 +20,6 @@ from kvorum.state.machine import Machine, Outcome
 from kvorum.state.membership import Member as MemberRow
 from kvorum.state.refusal import COMPACTED, Refusal
 from kvorum.state.store import AUTH, AUTH_ROLES, AUTH_USERS
-from kvorum.storage.entry_codec import decode_conf_change
 
 from tests.sim.member import LEASE_TAGS, LEASE_TTL_MIN_S, TICKS_A_SECOND
 from tests.sim.membership import Members
@@ -89,6 +88,7 @@ class Judge:
     def __init__(self, leases: "LeasePromises") -> None:
         self._machine = new_machine(DictStore())
         self._leases = leases
+        self.counts: Counter[str] = Counter()
         self._members = Members()
         self._outcomes: list[Outcome | None] = [None]  # by index; None for conf changes
         self._digests: list[Digest] = [digest_of(self._machine)]
@@ -104,11 +104,13 @@ class Judge:
         if entry.type == EntryType.NORMAL:
             outcome = machine.apply(entry, answering=True)
             self._outcomes.append(outcome)
+            self.counts["refused"] += outcome.refusal is not None
+            self.counts["under authentication"] += machine.auth.enabled
             if outcome.refusal is None and entry.data and entry.data[0] in LEASE_TAGS:
                 self._leases.committed(entry, machine, now)
         else:
-            machine.apply_conf_change(entry, decode_conf_change(entry.data))
-            self._members = self._members.after(entry.data)
+            self._members.apply_to(machine, entry)
+            self._members = self._members.after(entry)
             machine.set_conf_state(self._members.conf_state())
             self._outcomes.append(None)
             listed = Members(
@@ -116,7 +118,7 @@ class Judge:
                 frozenset(member.id for member in machine.membership.members if member.is_learner),
                 frozenset(machine.membership.removed),
             )
-            if listed != self._members:
+            if listed != replace(self._members, outgoing=frozenset(), leaves_by_itself=False):
                 raise Violation("configurations part", f"the member list is {listed}, it should be {self._members}")
         for event in machine.take_events():
             row = None if event.is_delete else event.row

@@ -17,7 +17,6 @@ from kvorum.raft.core import RawNode, Ready, Role
 from kvorum.raft.message import NONE, Entry, EntryType, Snapshot
 from kvorum.server.lessor import Lessor
 from kvorum.state.machine import Machine
-from kvorum.storage.entry_codec import decode_conf_change
 
 from tests.sim.disk import CrashStore, MemberDisk, Tables, snapshot_of
 from tests.sim.membership import Members
@@ -349,9 +348,8 @@ class Member:
             self.world.oracle.acknowledged(entry.index, waiting.data)
 
     def _apply_conf_change(self, node: RawNode, entry: Entry) -> None:
-        change, _ = self.machine.apply_conf_change(entry, decode_conf_change(entry.data))
-        conf_state = node.apply_conf_change(change)
-        self.machine.set_conf_state(conf_state)
+        change = self.members.apply_to(self.machine, entry)
+        self.machine.set_conf_state(node.apply_conf_change(change))
 
     # -- reads
 

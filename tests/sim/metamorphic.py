@@ -10,7 +10,6 @@ from random import Random
 
 from kvorum.raft.message import Entry, EntryType
 from kvorum.state.machine import Machine
-from kvorum.storage.entry_codec import decode_conf_change
 
 from tests.sim.disk import CrashStore, empty_tables
 from tests.sim.judge import Judge, digest_of, new_machine
@@ -77,8 +76,8 @@ class _Follower:
             machine.apply(entry, answering=self._rng.random() < 0.5)
             self._members[entry.index] = before
         else:
-            machine.apply_conf_change(entry, decode_conf_change(entry.data))
-            self._members[entry.index] = after = before.after(entry.data)
+            before.apply_to(machine, entry)
+            self._members[entry.index] = after = before.after(entry)
             machine.set_conf_state(after.conf_state())
         machine.take_events()
 

@@ -147,7 +147,7 @@ class Oracle:
         self._observe_log(member)
         if node.log.committed > member.seen_committed:
             self._observe_commit(member)
-        if node.log.snapshot is None and (node.config.voters, node.config.learners) != member.members.split:
+        if node.log.snapshot is None and node.config.state() != member.members.conf_state():
             # With a snapshot on its way to the disk the core knows its configuration already.
             raise Violation(
                 "configurations part", f"member {member.id}: core has {node.config}, state machine {member.members}"
@@ -231,7 +231,7 @@ class Oracle:
             )
         holders = {
             voter
-            for voter in member.members.voters
+            for voter in member.members.all_voters
             if (disk := member.world.members[voter].disk.ledger).term(committed) == term
             or disk.compacted_index >= committed
         }
@@ -249,8 +249,9 @@ class Oracle:
         self._commit_terms.append(term)
         self.counts["commits"] += 1
         if entry.type != EntryType.NORMAL:
-            after = self.newest_members.after(entry.data)
+            after = self.newest_members.after(entry)
             self.counts["changes" if after != self.newest_members else "changes refused"] += 1
+            self.counts["joint"] += bool(after.outgoing)
             self._conf_indexes.append(entry.index)
             self._conf_members.append(after)
         self._on_commit(entry)
@@ -309,8 +310,8 @@ class Oracle:
                 continue
             voters = self.members_at(min(disk.commit, len(self.committed)))
             end = ends[member.id]
-            if member.id in voters.voters and voters.has_majority(
-                {voter for voter in voters.voters if voter in ends and ends[voter] <= end}
+            if member.id in voters.all_voters and voters.has_majority(
+                {voter for voter in voters.all_voters if voter in ends and ends[voter] <= end}
             ):
                 raise Violation(
                     "acknowledged entry could be lost",

@@ -201,6 +201,14 @@ BUGS = (
             ),
         ),
     ),
+    Bug(
+        "quorum of the old configuration only in a joint one",
+        (change(Configuration.halves, ("(self.voters, self.voters_outgoing) if", "(self.voters_outgoing,) if")),),
+    ),
+    Bug(
+        "quorum of the new configuration only in a joint one",
+        (change(Configuration.halves, ("(self.voters, self.voters_outgoing) if", "(self.voters,) if")),),
+    ),
     Bug("snapshot that drops a lease", member=_SnapshotDropsLease),
     Bug("apply twice after restart", member=_AppliesTwice),
     Bug(

@@ -26,20 +26,22 @@ TRACE_LINES_MAX = 150
 MINIMA_STEPS = 100_000
 MINIMA = {
     "acknowledged": 3000,
-    "changes": 100,
-    "commits": 4000,
+    "changes": 120,
+    "commits": 4500,
     "compact rows": 500,
-    "crash": 150,
-    "elections": 90,
-    "leases expired": 50,
-    "leases renewed": 250,
-    "log compactions": 400,
-    "one-way cuts": 40,
-    "partitions": 110,
-    "pause": 180,
-    "reads": 850,
-    "snapshots restored": 20,
-    "transfer": 400,
+    "crash": 130,
+    "elections": 120,
+    "joint": 20,
+    "leases expired": 25,
+    "leases renewed": 300,
+    "log compactions": 500,
+    "one-way cuts": 15,
+    "partitions": 60,
+    "pause": 100,
+    "reads": 800,
+    "snapshots restored": 25,
+    "transfer": 300,
+    "under authentication": 200,
 }
 
 
@@ -63,7 +65,7 @@ def run(seed: int, steps: int, parts: Parts = Parts()) -> Counter[str]:  # noqa:
     except Exception as error:
         done = 0 if schedule is None else schedule.steps
         raise Failed(seed, done, failure_kind(error), str(error)) from error
-    return schedule.counts + world.counts + world.oracle.counts + world.leases.counts
+    return schedule.counts + world.counts + world.oracle.counts + world.leases.counts + world.judge.counts
 
 
 def run_all(seed: int, steps: int) -> Counter[str]:

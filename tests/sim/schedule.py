@@ -84,6 +84,7 @@ STEPS = frozenset(
         "keep alive",
         "checkpoint",
         "change",
+        "joint",
         "transfer",
         "crash",
         "cut",
@@ -379,11 +380,20 @@ class Schedule:
             self.at(rng.uniform(3.0, 15.0), "depose")
 
     def _rush(self) -> None:
-        """Whoever waited for a leader asks the new one."""
+        """Whoever waited for a leader asks the new one; who knows the old one reads there, as long as it believes."""
         leader = self.clients.leader()
-        if leader is not None and self.faults.client_every:
-            for _ in range(2):
-                self.at(self.rng.random(), "ask", leader.id)
+        if leader is None or not self.faults.client_every:
+            return
+        for _ in range(2):
+            self.at(self.rng.random(), "ask", leader.id)
+        for member in self.clients.running():
+            if member.is_leader and member is not leader:
+                for _ in range(3):
+                    self.at(self.rng.random() * 6.0, "look", member.id)
+
+    def _look(self, number: int) -> None:
+        for action in self.clients.read_at(number):
+            self.perform(*action)
 
     def _ask(self, number: int) -> None:
         """A write or a read at a member, whoever leads."""
@@ -494,6 +504,7 @@ OWN: dict[str, Callable[..., None]] = {
     "fault": Schedule._fault,
     "catch up": Schedule._catch_up,
     "ask": Schedule._ask,
+    "look": Schedule._look,
     "depose": Schedule._depose,
     "brief death": Schedule._brief_death,
 }
@@ -509,7 +520,5 @@ FAULTS: "tuple[Callable[[Schedule, Member], None], ...]" = (
     Schedule._sleep_long,
     Schedule._upheaval,
     Schedule._upheaval,
-    Schedule._coup,
-    Schedule._coup,
-    Schedule._coup,
+    *(Schedule._coup,) * 6,
 )

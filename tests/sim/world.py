@@ -18,7 +18,7 @@ from kvorum.state.membership import bootstrap_entries
 from tests.sim.disk import Tables
 from tests.sim.judge import Judge, LeasePromises
 from tests.sim.member import ELECTION_TICKS, Member
-from tests.sim.membership import change_data, profile
+from tests.sim.membership import Wish, change_data, joint_change, profile
 from tests.sim.oracle import Oracle
 from tests.sim.schedule import Action
 
@@ -227,6 +227,17 @@ class World:
         member.node.propose_conf_change(change_data(verb, whom))
         return member
 
+    def _joint(self, number: int, wishes: tuple[Wish, ...], transition: int) -> Member | None:
+        member = self._running(number)
+        if member is None or not member.is_leader:
+            return None
+        assert member.node is not None
+        going = {whom for verb, whom in wishes if verb == "remove"}
+        if not member.members.voters - going:
+            return None
+        member.node.propose_conf_change_v2(joint_change(wishes, transition))
+        return member
+
     def _transfer(self, number: int, to: int) -> Member | None:
         member = self._running(number)
         if member is not None:
@@ -325,6 +336,7 @@ HAPPENINGS: dict[str, Callable[..., Member | None]] = {
     "keep alive": World._keep_alive,
     "checkpoint": World._checkpoint,
     "change": World._change,
+    "joint": World._joint,
     "transfer": World._transfer,
     "crash": World._crash,
     "restart": World._restart,
