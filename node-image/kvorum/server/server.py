@@ -461,9 +461,9 @@ class Server:
         self._end_sync()
         error = future.exception()
         if error is not None:
+            self._stopped = True
             self._on_fatal(error)
-            return
-        if not self._stopped:
+        elif not self._stopped:
             self._pump(ready)
 
     def _persisted(self, ready: Ready) -> None:
