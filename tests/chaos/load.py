@@ -37,6 +37,7 @@ CALL_S = 1.5
 PAUSE_S = 0.02  # about what a client takes between two calls: it is the faults that are to be many, not the calls
 LEASE_TTL_S = (2, 6)
 FIRST_REVISION = 2  # of the first write: a store begins with 1
+STANDING = (77, 36_000)  # id and seconds
 HISTORY_KEPT = 400  # revisions left by a compaction, and more where a watcher is behind
 AGAIN_S = 0.1
 
@@ -70,6 +71,13 @@ class Load:
         for number in range(self._clients_count):
             self._tasks.append(asyncio.create_task(self._run(self._turned(number))))
         self._tasks.append(asyncio.create_task(self._compact(self._turned(1))))
+
+    async def prepare(self) -> None:
+        """A lease that outlives the run, with keys: who loses it is told from the others at the end."""
+        async with Client(self._endpoints, timeout_s=10) as client:
+            for request in (Grant(*STANDING), Put(b"standing", self._value(), STANDING[0])):
+                call = await self._call(client, request)
+                assert call.outcome is Outcome.OK, call
 
     def pause(self) -> None:
         """No call begins until resume()."""
@@ -228,7 +236,8 @@ class Load:
             self._latest |= {kv.key: kv for kv in ranged(call.answer)}
         elif isinstance(request, Grant):
             call.ttl_s = (await client.lease_grant(request.ttl_s, request.lease)).ttl_s
-            self._leases = [*self._leases[-12:], request.lease]
+            if request.lease != STANDING[0]:
+                self._leases = [*self._leases[-12:], request.lease]
         elif isinstance(request, Renew):
             call.ttl_s = await client.lease_keepalive(request.lease)
         else:

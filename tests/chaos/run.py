@@ -126,6 +126,7 @@ async def story(
     world: World, dice: random.Random, duration_s: float, hold_s: tuple[float, float], clients: int
 ) -> Counter[str]:
     load = Load(world.endpoints, random.Random(dice.random()), clients)
+    await load.prepare()
     load.start()
     await afflicted(world, load, time.monotonic() + duration_s, hold_s)
     await asyncio.to_thread(world.network.heal)

@@ -126,6 +126,7 @@ async def story(
     load = Load(world.endpoints, random.Random(dice.random()), clients=5)
     world.load = load
     await world.prepare_auth()
+    await load.prepare()
     load.start()
     await afflicted(world, load, kinds, time.monotonic() + duration_s, hold_s)
     await asyncio.to_thread(world.network.heal)

@@ -19,7 +19,7 @@ from kvorum.storage.lmdb_store import LmdbStore
 from tests.chaos.history import Call, Outcome
 from tests.chaos.load import KEYS, Load
 from tests.chaos.world import CALL_S, RECOVERY_S, PeerNode, World
-from tests.kit.deadline import wait_until_async
+from tests.kit.deadline import DeadlineMissed, wait_until_async
 from tests.kit.etcdctl import Etcdctl, Output
 from tests.kit.processes import Program
 
@@ -33,6 +33,7 @@ FLAGS = (
     "--experimental-compact-hash-check-time=5s",
 )
 BEHIND = SNAPSHOT_COUNT + CATCH_UP + 50  # entries a member misses that then needs a snapshot
+TOLD_S = 2.0
 KEPT_S = 32.0  # as long a leader keeps its whole log after it has sent a snapshot to anybody, and a little
 SENT = re.compile(r'"msg": ?"(sent a snapshot|sent database snapshot)')
 TABLES = (ALARM, AUTH, AUTH_USERS, AUTH_ROLES, CLUSTER, MEMBERS, MEMBERS_REMOVED)
@@ -139,9 +140,13 @@ class MixedWorld(World):
         node.is_down = False
         await asyncio.to_thread(node.wait_healthy, RECOVERY_S)
 
-        if received_snapshots(node) > before:
+        async def told() -> bool:
+            return received_snapshots(node) > before
+
+        try:  # it says so a moment after it is healthy
+            await wait_until_async(told, TOLD_S, f"{node.describe()} received a snapshot")
             self.counts[received] += 1
-        else:
+        except DeadlineMissed:
             self.counts[f"{ENGINES[ours]} caught up from the log"] += 1
 
     async def _lead_among(self, nodes: Sequence[PeerNode]) -> None:
