@@ -70,8 +70,9 @@ def alarms(node: Node) -> list[int]:
     return asyncio.run(ask())
 
 
-def test_a_member_with_other_keys_does_not_start(tmp_path: Path) -> None:
-    with Cluster(programs(OURS), tmp_path, flags=QUICK) as cluster:
+@pytest.mark.parametrize("makers", [OURS, BESIDE_ETCDS], ids=["three of ours", "beside two etcds"])
+def test_a_member_with_other_keys_does_not_start(makers: Sequence[object], tmp_path: Path) -> None:
+    with Cluster(programs(makers), tmp_path, flags=QUICK) as cluster:
         asyncio.run(fill(cluster, 20))
         ill, *others = cluster.nodes
         ill.stop()

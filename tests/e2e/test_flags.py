@@ -488,22 +488,26 @@ def test_an_idle_watcher_is_told_the_revision(start: Start) -> None:
 # ---- logs ------------------------------------------------------------------------------------------------------------
 
 
+READY = "ready to serve client requests"
+
+
 def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
 def test_logs_are_json_with_level_time_and_message(start: Start) -> None:
     node = start("--logger=zap", "--log-outputs=stderr")
+    wait_until(lambda: READY in node.log(), 10, "it is ready")  # once the cluster's version is decided
     logged = lines(node.log())
     assert all({"level", "ts", "msg"} <= line.keys() for line in logged)
-    assert any(line["msg"] == "ready to serve client requests" for line in logged)
+    assert any(line["msg"] == READY for line in logged)
 
 
 def test_logs_go_where_they_are_told_to(start: Start, tmp_path: Path) -> None:
     node = start(f"--log-outputs={tmp_path / 'a.log'},{tmp_path / 'b.log'}")
-    assert "ready to serve client requests" in (tmp_path / "a.log").read_text()
+    wait_until(lambda: READY in (tmp_path / "b.log").read_text(), 10, "it is ready")
     assert (tmp_path / "a.log").read_text() == (tmp_path / "b.log").read_text()
-    assert "ready to serve client requests" not in node.log()
+    assert READY not in node.log()
 
 
 def test_logs_hold_what_is_as_grave_as_asked(start: Start) -> None:
