@@ -190,7 +190,7 @@ def test_two_commands_make_a_cluster_and_an_edit_scales_it(
     check("edit", edited + grown, request)
 
 
-@pytest.mark.parametrize("name", ["one-node", "three-nodes"])
+@pytest.mark.parametrize("name", ["one-node", "three-nodes", "backup"])
 def test_nodes_by_hand_answer_a_real_etcdctl(
     name: str, terminals: list[Terminal], environment: Mapping[str, str], request: pytest.FixtureRequest
 ) -> None:
