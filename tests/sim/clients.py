@@ -23,7 +23,7 @@ KEYS = tuple(b"key-%d" % number for number in range(8))
 ALL_KEYS = (b"key-", b"key.")
 LEASE_TTLS_S = (1, 2, 3, 5)
 LEASES_REMEMBERED = 4
-VOTERS_MAX = 5
+VOTERS_MAX = 5  # before more come; joint changes may add two at once
 SHRINK = {1: 0.0, 2: 0.1, 3: 0.3}  # chance that one of so many voters may go: small groups have fewer ways to fail
 WRITES_MAX = 4  # in one operation
 
@@ -41,8 +41,9 @@ class Clients:
         self._next_member = len(world.members) + 1
         self._leases: list[int] = []  # granted last
         self._likes_auth = rng.random() < 0.4
-        self._likes_joint = rng.random() < 0.4
+        self.likes_joint = rng.random() < 0.5
         self._haste = rng.choice((1, 3))  # of promotions against removals
+        self._patience = rng.choice((0.0, 0.3, 0.9))  # with a learner
 
     # -- whom to ask
 
@@ -250,8 +251,10 @@ class Clients:
         members, rng = self._world.oracle.newest_members, self._rng
         wishes: list[Wish] = []
         self._next_member = max(self._next_member, *(number + 1 for number in self._world.members))
-        if members.outgoing or (self._likes_joint and rng.random() < 0.5):
+        if members.outgoing or (self.likes_joint and rng.random() < 0.8):
             return self._joint_changes(members)
+        if members.learners and rng.random() < self._patience:
+            return []
         if members.learners:
             wishes += [("promote", learner) for learner in members.learners] * self._haste
             wishes += [("remove", learner) for learner in members.learners]
@@ -275,8 +278,8 @@ class Clients:
             return []
         if members.outgoing:
             return [("joint", leader.id, (), 0)] if rng.random() < 0.5 else []
-        coming = rng.randrange(0, 3) if len(members.voters) < VOTERS_MAX else 0
-        going = rng.randrange(0, max(1, min(3, len(members.voters) + coming - 1)))
+        coming = rng.choice((0, 1, 2, 2)) if len(members.voters) < VOTERS_MAX else 0
+        going = rng.randint(0 if coming else 1, 2) if len(members.voters) > 2 else 0
         wishes = [("add", self._next_member + number) for number in range(coming)]
         wishes += [("remove", voter) for voter in rng.sample(sorted(members.voters), min(going, len(members.voters)))]
         return [("joint", leader.id, tuple(wishes), rng.randrange(3))] if wishes else []

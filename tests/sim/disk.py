@@ -13,8 +13,9 @@ from random import Random
 from kvorum.raft.core import Ready
 from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import NONE, ConfState, Entry, HardState, Snapshot
+from kvorum.server.snapshots import raft_log_from
 from kvorum.state.dict_store import DictStore
-from kvorum.state.machine import CONF_STATE, CONSISTENT_INDEX, TERM
+from kvorum.state.machine import CONF_STATE, CONSISTENT_INDEX, TERM, Machine
 from kvorum.state.membership import decode_conf_state
 from kvorum.state.store import META, TABLES
 from kvorum.storage.entry_codec import encode_metadata
@@ -32,6 +33,7 @@ Tables = dict[str, dict[bytes, bytes]]
 WAL_PATH = Path("/wal")
 SEGMENT_BYTES = 8_192  # so that worlds of a few thousand steps cut segments
 SEGMENTS_KEPT = 1
+CATCH_UP_ENTRIES = 10  # kept before what is applied, at a start
 
 
 class CrashStore(DictStore):
@@ -125,15 +127,6 @@ class Ledger:
         self.compacted_index, self.compacted_term = index, term
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a member that starts finds."""
-
-    wal: Wal
-    storage: MemoryStorage
-    store: CrashStore
-
-
 class MemberDisk:
     """The disk of one member, for as long as the world lasts."""
 
@@ -158,7 +151,6 @@ class MemberDisk:
         self.store = CrashStore(self.tables)
         self._replay: Replay | None = None
         self._unsynced: list[Write] = []
-        self._snapshot = Snapshot()
 
     # -- while the member runs
 
@@ -202,7 +194,7 @@ class MemberDisk:
         self.wal.sync()
         self.wal.release(snapshot.index)
         self.wal.purge(SEGMENTS_KEPT)
-        self.ledger.forget_up_to(index)
+        self.ledger.forget_up_to(max(index, self.ledger.compacted_index))
 
     # -- death and life
 
@@ -217,7 +209,6 @@ class MemberDisk:
             self.wal, replay = Wal.open(WAL_PATH, disk=self.files, segment_bytes=SEGMENT_BYTES)
         except StorageFault as fault:
             raise Violation("log refused", f"after a crash: {fault}") from fault
-        self._snapshot = replay.snapshot
         self._replay = replay
         mark = replay.snapshot
         entries = [entry for entry in replay.entries if entry.index > mark.index]
@@ -236,12 +227,13 @@ class MemberDisk:
             self.take_into_use(mark.index)
         self.incoming.clear()
 
-    def open(self) -> Found:
-        """What a member starts from."""
+    def open(self) -> CrashStore:
+        """The tables that a member starts from, as of their last commit."""
         self.store = CrashStore(self.tables)
-        storage = MemoryStorage(
-            hard_state=self.ledger.hard_state,
-            entries=self.ledger.entries,
-            snapshot=self._snapshot if self._snapshot.index else None,
-        )
-        return Found(self.wal, storage, self.store)
+        return self.store
+
+    def raft_log(self, machine: Machine) -> MemoryStorage:
+        """The log that a member starts from, whose state machine was loaded from the tables."""
+        if self._replay is None:
+            return MemoryStorage(hard_state=self.ledger.hard_state, entries=self.ledger.entries)
+        return raft_log_from(self._replay, machine, CATCH_UP_ENTRIES)

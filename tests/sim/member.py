@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
 from kvorum.etcdpb.rpc_pb2 import RangeRequest
 from kvorum.raft.core import RawNode, Ready, Role
+from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import NONE, Entry, EntryType, Snapshot
 from kvorum.server.lessor import Lessor
 from kvorum.state.machine import Machine
@@ -107,7 +108,7 @@ class Member:
         self.seen_committed = 0
         self.seen_term_role = (0, Role.FOLLOWER)
         self.seen_applied = -1
-        self._storage = self.disk.open().storage
+        self._storage: MemoryStorage
         self._ready: Ready | None = None
 
     @property
@@ -141,9 +142,8 @@ class Member:
     def start(self) -> None:
         assert self.node is None
         self.incarnation += 1
-        found = self.disk.open()
-        self._load(found.store)
-        storage = self._storage = found.storage
+        self._load(self.disk.open())
+        storage = self._storage = self.disk.raft_log(self.machine)
         storage.conf_state = self.machine.conf_state
         hard_state = storage.hard_state
         if hard_state.commit < self.machine.applied_index:

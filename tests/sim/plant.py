@@ -20,7 +20,7 @@ from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
 from kvorum.raft import leader
 from kvorum.raft.config_change import Configuration
 from kvorum.raft.core import RawNode, Ready
-from kvorum.raft.log import Log
+from kvorum.raft.log import Log, MemoryStorage
 from kvorum.server.lessor import Lessor
 from kvorum.state.compaction import Compaction
 from kvorum.state.leases import Leases
@@ -28,7 +28,7 @@ from kvorum.state.machine import CONSISTENT_INDEX, Machine
 from kvorum.state.revisions import Revisions
 from kvorum.state.store import KEY, LEASE, META
 
-from tests.sim.disk import Found, MemberDisk, Tables
+from tests.sim.disk import MemberDisk, Tables
 from tests.sim.member import LessorHost, Member, Read
 from tests.sim.run import WORLD_STEPS, Failed, run
 from tests.sim.world import Parts
@@ -68,18 +68,18 @@ def change(function: Callable[..., Any] | property, *texts: tuple[str, str]) -> 
 
 class _ForgetsVote(Member):
     class disk_class(MemberDisk):  # noqa: N801 - the attribute it stands for
-        def open(self) -> Found:
-            found = super().open()
-            found.storage.set_hard_state(replace(found.storage.hard_state, vote=0))
-            return found
+        def raft_log(self, machine: Machine) -> MemoryStorage:
+            raft_log = super().raft_log(machine)
+            raft_log.set_hard_state(replace(raft_log.hard_state, vote=0))
+            return raft_log
 
 
 class _ForgetsTerm(Member):
     class disk_class(MemberDisk):  # noqa: N801 - the attribute it stands for
-        def open(self) -> Found:
-            found = super().open()
-            found.storage.set_hard_state(replace(found.storage.hard_state, term=0, vote=0))
-            return found
+        def raft_log(self, machine: Machine) -> MemoryStorage:
+            raft_log = super().raft_log(machine)
+            raft_log.set_hard_state(replace(raft_log.hard_state, term=0, vote=0))
+            return raft_log
 
 
 class _AcknowledgesBeforeSync(Member):

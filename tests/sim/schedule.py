@@ -29,6 +29,7 @@ LINK_MESSAGES_MAX = 400  # under way at once, then the network drops: a group cu
 AUDIT_STEPS = 500  # between looks at whole logs
 HEALING_TICKS_MAX = 600  # after the faults end, all must be well again within this
 PROBE_TICKS = 20
+JOINT_CHANGE_SHARE = 0.12  # at least, where joint configurations are tried
 DIES_OF_A_VOTE = 0.1  # a chance, in every world
 
 
@@ -68,7 +69,7 @@ class Faults:
             upkeep_every=rng.choice((1.0, 3.0, 10.0)),
             compaction=rng.choice((0.0, 0.1, 0.3)),
             client_every=rng.choice((0.2, 0.4, 1.0)),
-            change_share=rng.choice((0.01, 0.05, 0.2)),
+            change_share=rng.choice((0.03, 0.06, 0.2)),
             transfer_share=rng.choice((0.01, 0.02, 0.1)),
             pace_min=pace_min,
             pace_max=pace_max,
@@ -121,6 +122,8 @@ class Schedule:
         self._newest_term = 0
         self.world = make_world(seed, parts, self._post, self._write_begun)
         self.clients = Clients(self.world, rng)
+        if self.clients.likes_joint:
+            self.faults = replace(self.faults, change_share=max(self.faults.change_share, JOINT_CHANGE_SHARE))
         self._welcome()
         self._later(self.faults.client_every, "client")
         self._later(self.faults.fault_every, "fault")
@@ -280,7 +283,9 @@ class Schedule:
         if number in members.all or world.members[number].is_retired:
             return
         knowing = {
-            voter for voter in members.voters & world.members.keys() if number in world.members[voter].members.removed
+            voter
+            for voter in members.voters & world.members.keys()
+            if number in (known := world.members[voter].members).removed and number not in known.all
         }
         if members.has_majority(knowing):
             self.perform("retire", number)

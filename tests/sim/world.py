@@ -64,7 +64,7 @@ class World:
             apply_bytes_max=rng.choice((1, 1000, 1 << 20)),
         )
         self.clock_drift = rng.choice((0.0, 0.01, 0.1))
-        first = range(1, rng.choice((1, 2, 3, 3, 3, 3, 4, 4, 5, 7)) + 1)
+        first = range(1, rng.choice((1, 2, 2, 3, 3, 3, 3, 4, 4, 5, 7)) + 1)
         bootstrap = bootstrap_entries([profile(number, name=f"member-{number}") for number in first])
         self.leases = LeasePromises(self.clock_drift)
         self.judge = Judge(self.leases)
