@@ -40,7 +40,7 @@ from kvorum.server.answer import Done
 from kvorum.server.asked import AskedByPeers
 from kvorum.server.corruption import CompactHashes, Differs
 from kvorum.server.joining import DataLost, JoinRefused
-from kvorum.server.lone_cluster import lone_entries
+from kvorum.server.lone_cluster import lone_entries, removals
 from kvorum.server.peers import LeaseLife, PeerHash
 from kvorum.server.server import HASH_ROWS_A_SLICE, Server
 from kvorum.server.settings import Settings
@@ -434,11 +434,20 @@ def _raft(config: Config, beginning: Beginning, machine: Machine) -> RawNode:
 
 
 def _alone(config: Config, beginning: Beginning, machine: Machine) -> Beginning:
-    """The same member as the only one of its cluster. Durable when it returns. Raises WalFailed, NoSpace."""
+    """The same member as the only one of its cluster. Durable when it returns. Raises StartRefused, WalFailed, NoSpace.
+
+    All of its log counts as committed. (etcd drops what it does not know to be; our log knows that up to 100 ms later,
+    and an entry that nobody was promised may be there as well as not.)
+    """
     held, applied = beginning.raft_log, machine.applied_index
-    commit = max(held.hard_state.commit, applied)
+    commit = held.last_index
     term, vote = held.hard_state.term, held.hard_state.vote
     unapplied = held.entries(applied + 1, commit + 1)
+    if beginning.member_id in machine.membership.removed | removals(unapplied):
+        raise StartRefused(
+            f"--force-new-cluster: member {beginning.member_id:x} was removed from its cluster, and never comes back",
+            "Give the flag to a member that was not removed, or restore a backup.",
+        )
     entries = lone_entries(
         beginning.member_id,
         config.initial_advertise_peer_urls,
@@ -453,7 +462,7 @@ def _alone(config: Config, beginning: Beginning, machine: Machine) -> Beginning:
     beginning.wal.sync()
     log.warning(
         "a cluster of one is made out of this member's data",
-        extra={"dropped-entries": held.last_index - commit, "removed-members": len(entries), "commit": last},
+        extra={"removed-members": len(entries), "commit": last},
     )
     raft_log = MemoryStorage(
         hard_state=hard_state,

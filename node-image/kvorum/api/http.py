@@ -10,13 +10,13 @@ from urllib.parse import parse_qs
 
 from kvorum import __version__
 from kvorum.api import metrics
-from kvorum.etcdpb.rpc_pb2 import AlarmType
 from kvorum.net.listener import HttpRequest, HttpResponse, Respond
 from kvorum.raft.core import Role
 from kvorum.raft.message import NONE
 from kvorum.server import reconfiguration
 from kvorum.server.answer import Answer, Done
 from kvorum.server.server import Server
+from kvorum.state.alarms import alarm_name
 from kvorum.state.membership import NOT_DECIDED, hex_id
 
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
@@ -150,7 +150,7 @@ class Endpoints:
 
 
 def alarm_names(server: Server) -> list[str]:
-    return [AlarmType.Name(alarm.alarm) for alarm in server.machine.alarms.active()]
+    return [alarm_name(alarm.alarm) for alarm in server.machine.alarms.active()]
 
 
 def _report(results: Mapping[str, str | None], *, verbose: bool) -> HttpResponse:

@@ -18,6 +18,7 @@ from kvorum.server import reconfiguration
 from kvorum.server.server import Server
 from kvorum.server.snapshot_db import ConversionFailed
 from kvorum.state import refusal
+from kvorum.state.alarms import alarm_name
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.storage.fault import StorageFault
@@ -61,7 +62,7 @@ def _errors(server: Server) -> list[str]:
 def _alarm_text(alarm: rpc.AlarmMember) -> str:
     """As Go prints the message, the blank at the end included."""
     member = f"memberID:{alarm.memberID} " if alarm.memberID else ""
-    return f"{member}alarm:{rpc.AlarmType.Name(alarm.alarm)} "
+    return f"{member}alarm:{alarm_name(alarm.alarm)} "
 
 
 def hash_kv(server: Server, call: Call) -> None:

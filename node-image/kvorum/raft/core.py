@@ -160,6 +160,7 @@ REPLIES = frozenset(
         MessageType.VOTE_REPLY,
         MessageType.PRE_VOTE_REPLY,
         MessageType.HEARTBEAT_REPLY,
+        MessageType.READ_INDEX_REPLY,
     }
 )
 

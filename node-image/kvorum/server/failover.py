@@ -16,7 +16,7 @@ def leader_ended(server: Server, member_id: int) -> None:
     """The process of this member has ended. Two that campaign at the same moment split the votes, so each voter waits
     one heartbeat interval longer than the one before it."""
     raft = server.raft
-    if raft.leader != member_id or not raft.may_campaign:
+    if raft.leader != member_id or not raft.may_campaign or not raft.settings.pre_vote:
         return
     server.forget_leader()
     rank = sorted(raft.config.all_voters - {member_id}).index(server.member_id)
@@ -27,4 +27,5 @@ def leader_ended(server: Server, member_id: int) -> None:
 def _campaign(server: Server) -> None:
     raft = server.raft
     if raft.leader == NONE and raft.role is Role.FOLLOWER and not (server.stopped or server.removed):
+        server.lessor.expect_early_term()
         server.campaign()

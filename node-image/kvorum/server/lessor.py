@@ -26,6 +26,7 @@ class Lessor:
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._primary = False
+        self._is_early = False
         self._expiry: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []  # may hold stale times: _expiry decides
         self._next_check = 0.0
@@ -44,9 +45,17 @@ class Lessor:
             return
         self._primary = True
         extend_s = self._server.settings.election_ms / 1000
+        if self._is_early:
+            extend_s += extend_s
+        self._is_early = False
         now = self._server.loop.time()
         for lease in self._server.machine.leases:
             self._set(lease.id, now + self._ttl_s(lease.id) + extend_s)
+
+    def expect_early_term(self) -> None:
+        """This member campaigns before an election timeout has passed. A leader that was wrongly taken for dead may go
+        on renewing leases that much longer, so if it wins all of them last that much longer."""
+        self._is_early = True
 
     def demote(self) -> None:
         self._primary = False

@@ -1,7 +1,7 @@
 """A cluster of one out of a member's data, for a quorum that is lost for good (--force-new-cluster).
 
-Pure, by etcd 3.5's rule: what was not committed goes, and entries that remove every other member are taken for
-committed although nobody else has them. The others' ids are then removed for ever, so none of them can come back beside
+Pure. The whole log counts as committed, and entries that remove every other member behind it do, although nobody else
+has them. The others' ids are then removed for ever, so none of them can come back beside
 this one.
 """
 
@@ -20,7 +20,7 @@ def lone_entries(
 ) -> list[Entry]:
     """The entries that leave one voter, own_id, to follow the entry `after`.
 
-    applied: the configuration as of the tables; unapplied: what is committed and not in them yet, up to `after`.
+    applied: the configuration as of the tables; unapplied: what is in the log and not in them yet, up to `after`.
     own_peer_urls: for an entry of its own, where the configuration does not have it.
     """
     voters, learners = configuration(applied, unapplied)
@@ -35,6 +35,12 @@ def lone_entries(
         Entry(term=term, index=index, type=EntryType.CONF_CHANGE, data=membership.conf_change_data(change))
         for index, change in enumerate(changes, start=after + 1)
     ]
+
+
+def removals(unapplied: Iterable[Entry]) -> set[int]:
+    """Who is removed by these entries, and so for ever."""
+    changes = [decode_conf_change(entry.data) for entry in unapplied if entry.type is EntryType.CONF_CHANGE]
+    return {change.node_id for change in changes if change.type is ConfChangeType.REMOVE_NODE}
 
 
 def configuration(applied: ConfState, unapplied: Iterable[Entry]) -> tuple[set[int], set[int]]:

@@ -38,7 +38,7 @@ from kvorum.state.machine import Machine, space_of
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.storage.entry_codec import decode_conf_change, encode_conf_change
-from kvorum.storage.fault import CorruptStore, NoSpace
+from kvorum.storage.fault import CorruptStore, NoSpace, StorageFault
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
@@ -46,6 +46,7 @@ from kvorum.storage.wal import Wal
 log = logging.getLogger(__name__)
 
 WAITING_MAX = 50_000  # proposals without an answer, and as many reads (etcd: 5,000 entries committed, not applied)
+PENDING_ROWS_MAX = 20_000  # that find no space in the tables: each try to write them holds up the loop, for 100 ms here
 SYNC_INLINE_S = 0.002  # a faster disk is waited for on the loop: a thread and back costs 90 us, on a busy machine 300
 READ_RETRY_MS = 500  # etcd's: a ReadIndex round whose messages were lost is asked again
 STARTING_ELECTIONS = 3  # timeouts without a leader after which a member that starts says that there is no quorum
@@ -402,7 +403,7 @@ class Server:
             held, self._held = self._held, None
             self._make_durable(held)
         raft = self.raft
-        while not self._syncing and not self._log_wanted and self._held is None and not self._stopped:
+        while not (self._syncing or self._log_wanted or self._held is not None or self._stopped or self._is_crammed):
             if not raft.has_ready():
                 break
             ready = raft.ready()
@@ -417,6 +418,11 @@ class Server:
                 self.run(self._install(ready))
                 return
             self._make_durable(ready)
+
+    @property
+    def _is_crammed(self) -> bool:
+        """The tables find no space, though the log does: what is applied is held in memory, and not without end."""
+        return self._commit_failed and self.store.pending_count >= PENDING_ROWS_MAX
 
     def _make_durable(self, ready: Ready) -> None:
         try:
@@ -764,7 +770,7 @@ class Server:
         store = self.store
         try:
             self.machine.checkpoint()
-            copy = store.begin_defragment()
+            copy = self._begin_defragment()
             self._committed_index = self._durable_index = self.machine.applied_index
             try:
                 await self.loop.run_in_executor(self._committer, copy)
@@ -773,6 +779,15 @@ class Server:
                     store.finish_defragment()
         finally:
             self._commit_ended.set()
+
+    def _begin_defragment(self) -> Callable[[], None]:
+        try:
+            return self.store.begin_defragment()
+        except NoSpace:
+            raise
+        except StorageFault as fault:  # of the commit before it
+            self._on_fatal(fault)
+            raise
 
     async def _take_store(self) -> None:
         """Waits for the commit that runs; the next one waits until _commit_ended is set."""

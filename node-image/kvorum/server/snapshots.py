@@ -11,7 +11,6 @@ the swap by rename.
 """
 
 import asyncio
-import errno
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,6 +30,7 @@ from kvorum.server.snapshot_db import ConversionFailed, export_snapshot, import_
 from kvorum.state.machine import Machine
 from kvorum.state.membership import hex_id
 from kvorum.state.v2_tree import BadV2Tree, decode_v2_tree, encode_v2_tree
+from kvorum.storage.disk import FULL
 from kvorum.storage.fault import NoSpace, SnapFailed, StorageFault
 from kvorum.storage.lmdb_store import LmdbStore, map_bytes
 from kvorum.storage.replay import Replay
@@ -111,9 +111,15 @@ class Snapshots:
     def _discard(self, path: Path) -> None:
         """Removes a file or a folder in a thread: a large one takes longer than the loop may stand still."""
         try:
-            self._threads.submit(self._files.remove, path)
+            self._threads.submit(self._remove, path)
         except RuntimeError:  # stopped
+            self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        try:
             self._files.remove(path)
+        except OSError as error:
+            log.warning("cannot remove what is not needed any more: %s", error)
 
     def stop(self) -> None:
         """Waits for what its threads have begun."""
@@ -167,7 +173,9 @@ class Snapshots:
 
     def _compact_slice(self) -> None:
         raft_log = self._raft_log
-        wanted = self._files.marked_index - self._server.settings.snapshot_catch_up_entries
+        snapshot = raft_log.snapshot()
+        marked_index = snapshot.index if snapshot is not None else 0  # as far as raft knows
+        wanted = marked_index - self._server.settings.snapshot_catch_up_entries
         index = min(wanted, raft_log.first_index - 1 + COMPACT_ENTRIES_A_SLICE)
         if self._keeping or self._server.stopped or index < raft_log.first_index:
             self._compacting = False
@@ -354,12 +362,12 @@ class Snapshots:
 
     async def swap_in(self, arrived: Arrived) -> None:
         """The log mentions it, and the member has taken it over: its tables go to their place."""
-        self._arrived = None
         index = arrived.snapshot.index
+        await self.in_thread(self._files.swap_in, index)
+        self._arrived = None  # not before: the next ones to arrive clear away what has no place yet
         self._files.marked_index = index
         if self.due_index != NEVER:
             self.due_index = index + self._count
-        await self.in_thread(self._files.swap_in, index)
         arrived.store.moved_to(self._files.store_path)
         self.received_count += 1
         log.info("applied snapshot", extra={"snapshot-index": index, "snapshot-term": arrived.snapshot.term})
@@ -453,7 +461,7 @@ async def insist(write: Callable[[], Awaitable[None] | None]) -> None:
                 await written
             return
         except (NoSpace, SnapFailed) as error:
-            if isinstance(error, SnapFailed) and error.error.errno != errno.ENOSPC:
+            if isinstance(error, SnapFailed) and error.error.errno not in FULL:
                 raise
             log.error("a snapshot waits to be applied: %s", error)
         await asyncio.sleep(SPACE_RETRY_S)

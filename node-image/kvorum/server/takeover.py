@@ -89,10 +89,12 @@ def _members_at(applied_index: int, base: Snapshot, data_dir: DataDir, replay: R
     restored them.
     """
     since = [entry for entry in replay.entries if base.index < entry.index <= applied_index]
-    if applied_index < base.index or (since and since[0].index > base.index + 1):
+    reached = max(base.index, replay.last_index)
+    if applied_index < base.index or applied_index > reached or (since and since[0].index > base.index + 1):
         raise UnusableDataDir(
             data_dir.root,
-            f"has tables up to entry {applied_index}, a snapshot of {base.index}, and nothing of what lies between",
+            f"has tables up to entry {applied_index}, a snapshot of {base.index}, and a log up to {reached}: what lies "
+            "between is missing",
             "Start etcd there once more, or remove the member from the cluster, empty the directory, and add it again.",
         )
     membership = Membership(DictStore())

@@ -22,6 +22,11 @@ class Mode(Enum):
 _MODES = {AlarmType.NOSPACE: Mode.CAPPED, AlarmType.CORRUPT: Mode.CORRUPT}
 
 
+def alarm_name(kind: int) -> str:
+    """As Go prints it: a client may have raised one that has no name."""
+    return AlarmType.Name(kind) if kind in AlarmType.values() else str(kind)
+
+
 class Alarms:
     """The active alarms, as (type, member id)."""
 

@@ -89,7 +89,12 @@ class SnapshotFiles:
         if index and self._disk.exists(self.incoming(index)) and self._reached() < index:
             self.swap_in(index)
         self.remove_incoming()
-        self._disk.remove(self.store_path.with_name(_REPLACED))
+        replaced = self.store_path.with_name(_REPLACED)
+        if self._disk.exists(replaced) and not self._disk.exists(self.store_path):
+            # What was to take its place is gone. These are the last; what they lack is for others to say.
+            self._disk.rename(replaced, self.store_path)
+            self._disk.sync_directory(self.store_path.parent)
+        self._disk.remove(replaced)
         if self._disk.exists(self.directory):
             for name in self._disk.names(self.directory):
                 if _PASSING.fullmatch(name):

@@ -15,14 +15,16 @@ from pathlib import Path
 import lmdb
 
 from kvorum.state.store import TABLES
-from kvorum.storage.fault import CorruptStore
+from kvorum.storage.fault import CorruptStore, StoreFailed
 
 DAMAGED = 3
+DAMAGE = ("SIGBUS", "SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL")  # what damaged pages do to LMDB
 TIMEOUT_S = 600.0
 
 
 def require_whole(directory: Path) -> None:
-    """Raises CorruptStore. Nothing to check, and no error, where there is no store yet, or one that is just made."""
+    """Raises CorruptStore; StoreFailed where they could not be checked. Nothing to check, and no error, where there is no
+    store yet, or one that is just made."""
     file = directory / "data.mdb"
     if not file.exists() or file.stat().st_size == 0:
         return
@@ -30,13 +32,23 @@ def require_whole(directory: Path) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        raise CorruptStore(directory, f"they could not be read within {TIMEOUT_S:g} s") from None
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise CorruptStore(directory, f"reading them ends the reader by {name}: a page is missing, or points nowhere")
+        raise _unread(directory, f"that took more than {TIMEOUT_S:g} s") from None
     if done.returncode == DAMAGED:
         raise CorruptStore(directory, done.stdout.strip())
-    assert done.returncode == 0, done.stderr
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        if name in DAMAGE:
+            raise CorruptStore(
+                directory, f"reading them ends the reader by {name}: a page is missing, or points nowhere"
+            )
+        raise _unread(directory, f"the process that did was ended by {name}: by somebody, or for want of memory")
+    if done.returncode:
+        raise _unread(directory, done.stderr.strip().rpartition("\n")[2] or f"status {done.returncode}")
+
+
+def _unread(directory: Path, why: str) -> StoreFailed:
+    """Not a word on the tables: who takes it for damage would throw them away."""
+    return StoreFailed(directory, "check the tables", why, "Nothing was changed: start again once it has what it needs.")
 
 
 def check(directory: Path) -> str:

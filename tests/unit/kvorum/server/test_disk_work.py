@@ -12,7 +12,7 @@ import pytest
 from kvorum.server import server as server_module
 from kvorum.server.server import Server
 from kvorum.server.settings import Settings
-from kvorum.storage.fault import NoSpace
+from kvorum.storage.fault import NoSpace, StoreFailed
 from kvorum.storage.wal import Wal
 
 from tests.unit.kvorum.server.cluster import SETTINGS, Cluster, Reply, put, read
@@ -21,9 +21,14 @@ QUIET = replace(SETTINGS, commit_interval_ms=60_000)  # no commit comes by itsel
 COMMIT_S = 10.0
 
 
-def run(folder: Path, story: Callable[[Cluster, Server], Awaitable[None]], settings: Settings = SETTINGS) -> None:
+def run(
+    folder: Path,
+    story: Callable[[Cluster, Server], Awaitable[None]],
+    settings: Settings = SETTINGS,
+    members: int = 1,
+) -> None:
     async def told() -> None:
-        cluster = await Cluster(folder, settings).start(1)
+        cluster = await Cluster(folder, settings).start(members)
         try:
             await story(cluster, cluster.leader())
         finally:
@@ -119,3 +124,40 @@ def test_snapshots_get_their_turn_under_writes_that_never_pause(
             await reply.body()
 
     run(tmp_path, story, replace(SETTINGS, snapshot_count=50, snapshot_catch_up_entries=5))
+
+
+def test_tables_without_space_hold_up_a_follower_and_not_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log has space of its own, so the cluster goes on, and so would it."""
+    monkeypatch.setattr(server_module, "PENDING_ROWS_MAX", 100)
+
+    async def story(cluster: Cluster, server: Server) -> None:
+        follower = cluster.follower()
+        cluster.space[follower.member_id].tables = True
+        for number in range(1000):
+            await put(server, b"k%d" % number, b"v").body()
+        await cluster.until(lambda: follower.machine.applied_index > 0, "it began")
+        assert follower.store.pending_count < 1000
+        cluster.space[follower.member_id].tables = False
+        await cluster.until(lambda: follower.machine.revision == server.machine.revision, "it goes on")
+
+    run(tmp_path, story, members=3)
+
+
+def test_a_commit_that_fails_ends_the_process_also_where_a_defragmentation_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(cluster: Cluster, server: Server) -> None:
+        def fail(*_: object) -> None:
+            raise StoreFailed(tmp_path, "commit", "the disk is broken", "Replace it.")
+
+        await put(server, b"k", b"v").body()
+        with monkeypatch.context() as broken:
+            broken.setattr(server.store, "_fill", fail)
+            with pytest.raises(StoreFailed):
+                await server.defragment()
+        assert [str(error) for error in cluster.broken] != []
+        cluster.broken.clear()
+
+    run(tmp_path, story, QUIET)

@@ -128,3 +128,17 @@ def test_the_empty_entry_of_a_refused_change_gives_no_lease_more_time() -> None:
     host.lessor.tick()
     host.lessor.promote()
     assert host.lessor.renew(7) == 0, "its revocation is in the log"
+
+
+def test_who_leads_early_gives_leases_the_time_in_which_the_one_before_may_renew_them() -> None:
+    host = Host()
+    host.grant(7)
+    host.lessor.demote()
+    host.lessor.expect_early_term()
+    host.lessor.promote()
+    assert host.check(TTL_S + 2 * ELECTION_S - 0.1) == []
+    assert host.check(EXPIRE_INTERVAL_S) == [7]
+    host.grant(8)
+    host.lessor.demote()
+    host.lessor.promote()
+    assert host.check(TTL_S + ELECTION_S + 0.1) == [8], "only once"

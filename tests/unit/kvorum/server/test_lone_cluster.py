@@ -1,7 +1,7 @@
 """--force-new-cluster: the entries that leave one voter."""
 
 from kvorum.raft.message import ConfChange, ConfChangeType, ConfState, Entry, EntryType
-from kvorum.server.lone_cluster import lone_entries
+from kvorum.server.lone_cluster import lone_entries, removals
 from kvorum.state import membership
 from kvorum.state.membership import Member, parse_context
 from kvorum.storage.entry_codec import decode_conf_change
@@ -53,3 +53,12 @@ def test_a_learner_is_promoted() -> None:
     first, *more = lone_entries(2, URLS, ConfState(voters=(1,), learners=(2,)), [], after=7, term=1)
     assert parse_context(decode_conf_change(first.data).context)[1]
     assert told(more) == [(9, "REMOVE_NODE", 1)]
+
+
+def test_who_is_removed_for_ever_is_known_before_it_is_applied() -> None:
+    entries = [
+        Entry(term=2, index=8, type=EntryType.NORMAL, data=b""),
+        change_entry(9, membership.add_change(Member(9, ("http://nine:1",)), 0)),
+        change_entry(10, membership.remove_change(2, 0)),
+    ]
+    assert removals(entries) == {2}

@@ -110,3 +110,28 @@ def test_what_a_snapshot_replaces_is_free_at_once(tmp_path: Path) -> None:
             gc.enable()
 
     run(tmp_path, 3, story, **SMALL)
+
+
+def test_tables_on_the_way_to_their_place_are_nobodys_to_clear_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another snapshot arrives while the first one's tables are renamed: it has to wait."""
+
+    async def story(cluster: Cluster) -> None:
+        lonely = await left_behind(cluster)
+        files = lonely.snapshots._files
+        swap = files.swap_in
+        busy: list[bool] = []
+
+        def swap_in(index: int) -> None:
+            busy.append(lonely.snapshots._arrived is not None)
+            lonely.loop.call_soon_threadsafe(lonely.snapshots._compact)  # whatever it finds, the log is not there yet
+            swap(index)
+
+        monkeypatch.setattr(files, "swap_in", swap_in)
+        cluster.heal()
+        await cluster.until(lambda: lonely.snapshots.received_count == 1, "the snapshot")
+        assert busy == [True]
+        await hashes_equal(cluster, lonely, cluster.leader())
+
+    run(tmp_path, 3, story, **SMALL)

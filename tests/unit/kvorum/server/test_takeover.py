@@ -199,7 +199,13 @@ def test_a_directory_that_an_etcd_uses_is_refused_by_name_and_untouched(tmp_path
 def test_tables_behind_the_snapshot_are_refused(tmp_path: Path) -> None:
     root = etcd_directory(tmp_path, SNAPSHOT)
     rewrite_db(root, "meta", {b"consistent_index": (62).to_bytes(8, "big")})
-    refused(root, UnusableDataDir, "tables up to entry 62, a snapshot of 63, and nothing of what lies between")
+    refused(root, UnusableDataDir, r"tables up to entry 62, a snapshot of 63, and a log up to \d+: what lies")
+
+
+def test_tables_beyond_the_end_of_the_log_are_refused(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    rewrite_db(root, "meta", {b"consistent_index": (1000).to_bytes(8, "big")})
+    refused(root, UnusableDataDir, r"tables up to entry 1000, a snapshot of 63, and a log up to \d\d: what lies")
 
 
 def test_a_missing_or_broken_snapshot_file_is_named(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from kvorum.etcdpb.rpc_pb2 import AlarmMember, AlarmRequest, AlarmResponse, AlarmType, TxnRequest
-from kvorum.state.alarms import Mode
+from kvorum.state.alarms import Mode, alarm_name
 from kvorum.state.dict_store import DictStore
 from kvorum.state.refusal import CORRUPT, NO_SPACE
 from kvorum.state.store import ALARM
@@ -120,3 +120,7 @@ def test_an_alarm_of_a_later_version_is_kept_and_restricts_nothing(driver: Drive
     assert [found.alarm for found in driver.machine.alarms.active()] == [9]
     assert driver.machine.alarms.mode is Mode.NORMAL
     assert driver.apply(alarm={"action": 7}).body == b""
+
+
+def test_an_alarm_without_a_name_is_told_by_its_number() -> None:
+    assert [alarm_name(kind) for kind in (1, 2, 7)] == ["NOSPACE", "CORRUPT", "7"]

@@ -174,3 +174,11 @@ def test_real_tables_tell_how_far_they_are(tmp_path: Path) -> None:
 def test_names_of_passing_files_are_used_once() -> None:
     files = SnapshotFiles(Path("/nowhere/store"))
     assert files.new_passing("sent") != files.new_passing("sent")
+
+
+def test_the_last_tables_are_never_removed() -> None:
+    """What was to take their place is gone, by somebody's hand."""
+    _, _, files = begun()
+    files.disk.rename(files.store_path, files.store_path.with_name("store.replaced"))
+    files.finish(RECEIVED.index)
+    assert files.index_in(files.store_path) == OLD_INDEX

@@ -2,13 +2,14 @@
 
 import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from kvorum.state.store import KEY, LEASE
 from kvorum.storage import store_check
-from kvorum.storage.fault import CorruptStore
+from kvorum.storage.fault import CorruptStore, StoreFailed
 from kvorum.storage.lmdb_store import LmdbStore
 
 PAGE_BYTES = 4096
@@ -84,3 +85,27 @@ def test_a_branch_that_points_elsewhere_is_told(tables: bytes, directory: Path) 
         (directory / "data.mdb").write_bytes(flipped(tables, node + byte, mask))
         with pytest.raises(CorruptStore):
             store_check.require_whole(directory)
+
+
+@pytest.mark.parametrize(
+    ("ending", "why"),
+    [
+        ("kill -KILL $$", "ended by SIGKILL: by somebody, or for want of memory"),
+        ("kill -TERM $$", "ended by SIGTERM"),
+        ("echo no room >&2; exit 1", "no room"),
+        ("exec sleep 60", "more than 0.2 s"),
+    ],
+)
+def test_who_could_not_read_says_nothing_of_the_tables(
+    ending: str, why: str, tables: bytes, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator takes `corrupt` for a reason to throw the data away."""
+    (directory / "data.mdb").write_bytes(tables)
+    reader = directory.parent / "python"
+    reader.write_text(f"#!/bin/sh\n{ending}\n")
+    reader.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(reader))
+    monkeypatch.setattr(store_check, "TIMEOUT_S", 0.2 if "sleep" in ending else 60.0)
+    with pytest.raises(StoreFailed, match=why) as raised:
+        store_check.require_whole(directory)
+    assert not isinstance(raised.value, CorruptStore)
