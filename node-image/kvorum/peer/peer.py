@@ -141,12 +141,12 @@ class Peer:
         while True:
             started = loop.time()
             url = self._urls.chosen
-            ended_stream, stood = stood, False
             try:
                 why = await self._read(kind, url)
                 stood = True
                 log.debug("%s stream from %s: %s", kind, self._name, why)
             except StreamRefused as refused:
+                stood = False
                 self.is_foreign = refused.status == 412 and "cluster ID mismatch" in refused.text
                 self._urls.failed(url)
                 self._activity.failed(f"{url} gives no stream: {refused}")
@@ -154,7 +154,9 @@ class Peer:
                     self._wiring.on_removed()
                     return
             except OSError as error:
-                if ended_stream and isinstance(error, ConnectionRefusedError):
+                # A port that is being closed may still take a connection, and break it: that says nothing yet.
+                if stood and isinstance(error, ConnectionRefusedError):
+                    stood = False
                     self._wiring.on_ended(self.member_id)
                 self._urls.failed(url)
                 self._activity.failed(f"{url}: {error or type(error).__name__}")

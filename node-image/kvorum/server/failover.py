@@ -2,7 +2,7 @@
 
 The timeout is there because silence proves nothing. A connection that broke, and a port that then takes none, prove
 that nobody leads from there any more: the leader is forgotten, and a pre-vote asks whether the others saw the same.
-Who still hears of a leader refuses it, so a mistake costs nothing but a term of waiting (Raft thesis, 9.6).
+Who still hears of a leader refuses it, so a mistake costs nothing but a moment without one (Raft thesis, 9.6).
 """
 
 from kvorum.raft.core import Role
@@ -13,19 +13,23 @@ NOTICE_S = 0.01  # until the other members have noticed too: their pre-vote is n
 
 
 def leader_ended(server: Server, member_id: int) -> None:
-    """The process of this member has ended. Two that campaign at the same moment split the votes, so each voter waits
-    one heartbeat interval longer than the one before it."""
+    """The process of this member has ended. Two that campaign at the same moment split the votes, so the voters take
+    turns, a heartbeat interval apart, until one has won or an election timeout has passed."""
     raft = server.raft
     if raft.leader != member_id or not raft.may_campaign or not raft.settings.pre_vote:
         return
     server.forget_leader()
-    rank = sorted(raft.config.all_voters - {member_id}).index(server.member_id)
-    delay_s = NOTICE_S + rank * server.settings.heartbeat_ms / 1000
-    server.loop.call_later(delay_s, _campaign, server)
+    heartbeat_s = server.settings.heartbeat_ms / 1000
+    voters = sorted(raft.config.all_voters - {member_id})
+    first_s = NOTICE_S + voters.index(server.member_id) * heartbeat_s
+    last_tick = server.ticks + server.settings.election_ticks
 
+    def campaign() -> None:
+        if raft.leader != NONE or server.stopped or server.removed or server.ticks >= last_tick:
+            return
+        if raft.role is not Role.CANDIDATE:
+            server.lessor.expect_early_term()
+            server.campaign()
+        server.loop.call_later(len(voters) * heartbeat_s, campaign)
 
-def _campaign(server: Server) -> None:
-    raft = server.raft
-    if raft.leader == NONE and raft.role is Role.FOLLOWER and not (server.stopped or server.removed):
-        server.lessor.expect_early_term()
-        server.campaign()
+    server.loop.call_later(first_s, campaign)
