@@ -120,12 +120,6 @@ class Watcher:
         if self.next_revision == 0:
             self.next_revision = answer.header.revision + 1
 
-    async def request_progress(self) -> None:
-        """Asks for a report of how far the watch is: it comes as a batch without events."""
-        if self._stream is None:
-            await self._open()
-        await self._send(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
-
     async def _send(self, request: rpc.WatchRequest) -> None:
         try:
             await self._stream.write(request)

@@ -23,8 +23,7 @@ TIMEOUT_S = 600.0
 
 
 def require_whole(directory: Path) -> None:
-    """Raises CorruptStore; StoreFailed where they could not be checked. Nothing to check, and no error, where there is no
-    store yet, or one that is just made."""
+    """Raises CorruptStore; StoreFailed where they could not be checked. No store yet, or one just made, is no error."""
     file = directory / "data.mdb"
     if not file.exists() or file.stat().st_size == 0:
         return
@@ -48,7 +47,7 @@ def require_whole(directory: Path) -> None:
 
 def _unread(directory: Path, why: str) -> StoreFailed:
     """Not a word on the tables: who takes it for damage would throw them away."""
-    return StoreFailed(directory, "check the tables", why, "Nothing was changed: start again once it has what it needs.")
+    return StoreFailed(directory, "check the tables", why, "Nothing was changed: start again once it can be.")
 
 
 def check(directory: Path) -> str:
