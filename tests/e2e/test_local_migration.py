@@ -1,4 +1,7 @@
-"""Edits of spec.engine: members move from one engine to the other and back, one at a time, and nothing is lost."""
+"""Edits of spec.engine: members move from one engine to the other and back, one at a time, and nothing is lost.
+
+Not run beside other tests (`make test-e2e`): how long no write was taken is measured, and compared with the promise.
+"""
 
 import signal
 from pathlib import Path
@@ -9,7 +12,7 @@ from tests.e2e.local_operator import LocalCluster, local_cluster
 from tests.e2e.writer import Writer, assert_nothing_lost
 from tests.kit.etcd import EtcdMissing, require_etcd
 
-GAP_S_MAX = 4 * 2.0  # what is promised is 2 s; a machine that is busy with other tests may be slower
+GAP_S_MAX = 2.0  # as promised
 # A proposal that meets a change of leaders may be lost, in etcd too: what is measured is when the cluster takes writes
 # again, not how long a client waits for an answer that will not come.
 PATIENCE_S = 1.0
@@ -38,9 +41,12 @@ def wait_all_of(cluster: LocalCluster, engine: str, replicas: int = 3) -> None:
     assert versions == {require_etcd().version if engine == "etcd" else "0.1.0"}
 
 
-def assert_kept(cluster: LocalCluster, writer: Writer, cluster_id: str) -> None:
+def assert_small_gaps(writer: Writer) -> None:
     print(f"the largest gap between two of {len(writer.acknowledged)} writes: {writer.largest_gap_s:.2f} s")
     assert writer.largest_gap_s < GAP_S_MAX
+
+
+def assert_kept(cluster: LocalCluster, writer: Writer, cluster_id: str) -> None:
     assert cluster.status()["clusterID"] == cluster_id
     names = {one["name"] for one in cluster.status()["members"]}
     assert cluster.volumes() == set(cluster.pids()) == names
@@ -66,6 +72,7 @@ def test_cluster_moves_to_the_other_engine_and_back_under_a_writer(tmp_path: Pat
             assert f"HandOver {leader} to " in cluster.output()[begun:]
             writer.wait_acknowledged(50)
         writer.stop()
+        assert_small_gaps(writer)
         assert_kept(cluster, writer, cluster_id)
 
 
@@ -84,7 +91,7 @@ def test_move_that_is_turned_round_by_an_edit_survives_killed_operators_and_slee
             cluster.wait(lambda: sorted(engines(cluster).values()) == ["etcd", "kvorum", "kvorum"], "one moved")
             writer.wait_acknowledged(50)
             writer.stop()
-            assert writer.largest_gap_s < GAP_S_MAX
+            assert_small_gaps(writer)
             cluster.write(replicas=0, engine="etcd")
             cluster.wait(lambda: cluster.condition("Ready").get("reason") == "Asleep", "it sleeps half way")
             cluster.write(replicas=3, engine="kvorum")
@@ -111,4 +118,5 @@ def test_single_member_moves_by_way_of_three(tmp_path: Path) -> None:
         wait_all_of(cluster, "kvorum", 1)
         writer.wait_acknowledged(50)
         writer.stop()
+        assert_small_gaps(writer)
         assert_kept(cluster, writer, cluster_id)
