@@ -331,7 +331,6 @@ def said(
     return {engine: asyncio.run(answers(program, node)) for engine, program in (("etcd", reference), ("ours", subject))}
 
 
-@pytest.mark.xdist_group("peer requests")
 @pytest.mark.parametrize("case", TABLE)
 def test_the_port_of_a_whole_node_answers_as_the_table_and_as_etcd(
     case: str, said: dict[str, dict[str, Answer]]
@@ -350,7 +349,6 @@ def test_the_port_of_a_whole_node_answers_as_the_table_and_as_etcd(
         assert ours == etcd
 
 
-@pytest.mark.xdist_group("peer requests")
 @pytest.mark.parametrize("case", WITHOUT_BODY)
 def test_what_is_told_in_numbers_is_told_alike(case: str, said: dict[str, dict[str, Answer]]) -> None:
     etcd, ours = said["etcd"][case], said["ours"][case]

@@ -16,6 +16,7 @@ from kvorum.client import AlarmType, Client, ClientError, Put, Txn
 from kvorum.etcdpb import rpc_pb2 as rpc
 
 from tests.kit.deadline import wait_until_async
+from tests.kit.etcdctl import Etcdctl
 from tests.kit.processes import Cluster, Node, Program
 
 NOT_FOUND, EXHAUSTED, PRECONDITION, UNKNOWN, UNAVAILABLE, TOO_LATE = 5, 8, 9, 2, 14, 4
@@ -171,6 +172,8 @@ async def answers_of_learner(learner: Node) -> None:
             client.defragment(),
         ):
             assert await refusal_of(call) == FOR_LEARNERS, call
+    saved = Etcdctl([learner.endpoint]).run("snapshot", "save", str(learner.folder / "backup.db"))
+    assert saved.status == 0, saved.error
 
 
 def test_without_a_quorum_nothing_is_acknowledged(cluster: Cluster) -> None:
