@@ -30,7 +30,7 @@ STATES: dict[type[Exception], str] = {
     LogLost: "data-lost",
     CorruptWal: "corrupt",
     CorruptStore: "corrupt",
-    CorruptSnap: "corrupt",
+    CorruptSnap: "corrupt",  # this and the next: of an etcd's directory that is taken over
     CorruptDb: "corrupt",
     Differs: "corrupt",
 }

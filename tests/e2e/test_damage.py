@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 from kvorum.client import Client, ClientError
+from kvorum.storage.bbolt_reader import LEAF, BboltFile
 
 from tests.e2e.standing_aside import require_aside, wait_state
 from tests.e2e.test_bad_input import contents
 from tests.kit.deadline import wait_until
-from tests.kit.processes import Cluster, Node, kvorum_program
+from tests.kit.etcd import EtcdMissing
+from tests.kit.processes import Cluster, Node, etcd_program, kvorum_program
 
 PAGE_BYTES = 4096
 
@@ -125,6 +127,62 @@ def test_tables_that_are_ahead_of_the_log_are_corrupt(stopped: Node, tmp_path: P
     shutil.rmtree(stopped.data_dir / "member" / "wal")
     shutil.copytree(other.data_dir / "member" / "wal", stopped.data_dir / "member" / "wal")
     require_aside(started(stopped), "corrupt", "the log ends with", "is in the tables already")
+
+
+@pytest.fixture
+def left_by_etcd(tmp_path: Path) -> Iterator[Node]:
+    """A node of ours that is to start in the directory of an etcd, which took snapshots and was stopped."""
+    try:
+        etcd = etcd_program()
+    except EtcdMissing as why:
+        pytest.skip(f"NOT RUN: {why}")
+    node = Node(etcd, tmp_path, name="a", flags=("--snapshot-count=50", "--logger=zap"))
+    with node:
+        asyncio.run(fill(node, 200))
+        node.stop()
+        node.program = kvorum_program()
+        yield node
+
+
+def test_a_broken_snapshot_of_an_etcd_that_ran_here_is_corrupt(left_by_etcd: Node) -> None:
+    """At each start: the first one renames the file."""
+    newest = max(left_by_etcd.data_dir.glob("member/snap/*.snap"))
+    flip(newest, newest.stat().st_size // 2)
+    for _ in range(2):
+        require_aside(started(left_by_etcd), "corrupt", str(newest), f"{newest.name}.broken", "member remove")
+    assert (left_by_etcd.data_dir / "member" / "snap" / "db").exists()
+
+
+def every_leaf_page(tables: Path) -> None:
+    """Of etcd's db: each says that it is none. What the member itself looks at stays: meta pages, the rows of meta."""
+    data = bytearray(tables.read_bytes())
+    with BboltFile.open(tables) as file:
+        applied = dict(file.rows(b"meta"))[b"consistent_index"]
+    for at in range(2 * PAGE_BYTES, len(data), PAGE_BYTES):
+        page = data[at : at + PAGE_BYTES]
+        if page[8] == LEAF and b"consistent_index" not in page and b"clusterVersion" not in page:
+            data[at + 8] = 0xF0
+    tables.write_bytes(data)
+    with BboltFile.open(tables) as file:
+        assert dict(file.rows(b"meta"))[b"consistent_index"] == applied
+
+
+def every_meta_page(tables: Path) -> None:
+    for page in (0, 1):
+        flip(tables, page * PAGE_BYTES + 40)
+
+
+@pytest.mark.parametrize("damage", [every_leaf_page, every_meta_page], ids=["leaf pages", "meta pages"])
+def test_damaged_tables_of_an_etcd_that_ran_here_are_corrupt(
+    left_by_etcd: Node, damage: Callable[[Path], None]
+) -> None:
+    tables = left_by_etcd.data_dir / "member" / "snap" / "db"
+    damage(tables)
+    before = contents(left_by_etcd.data_dir)
+    for _ in range(2):
+        require_aside(started(left_by_etcd), "corrupt", str(tables), "member remove")
+    after = contents(left_by_etcd.data_dir)
+    assert {name: after[name] for name in before} == before
 
 
 def test_damage_that_a_running_member_meets_ends_it_with_a_message(stopped: Node) -> None:

@@ -72,7 +72,7 @@ async def import_snapshot(db_path: Path, store_path: Path, snapshot: Snapshot) -
     """A store, whole and durable, of the db that came with a snapshot; store_path is absent before.
 
     The members are the v2 tree's (snapshot.data), as in etcd. An index in the db below the snapshot's is refused.
-    Raises ConversionFailed; there is no store then.
+    Raises CorruptDb, and ConversionFailed for all else; there is no store then.
     """
     request = {
         "do": "import",
@@ -85,6 +85,7 @@ async def import_snapshot(db_path: Path, store_path: Path, snapshot: Snapshot) -
 
 
 async def _ask(request: Mapping[str, str]) -> dict[str, object]:
+    """Raises CorruptDb, ConversionFailed."""
     about = request.get("db") or request["store"]
     try:
         process = await asyncio.create_subprocess_exec(
@@ -122,6 +123,8 @@ async def _ask(request: Mapping[str, str]) -> dict[str, object]:
             f"  It runs {sys.executable} -m {__name__}. Was the program replaced under a running member? Restart it."
         )
     answer = json.loads(line)
+    if "damaged" in answer:
+        raise CorruptDb(Path(answer["damaged"]), answer["why"])
     if "error" in answer:
         raise ConversionFailed(answer["error"])
     return dict(answer)
@@ -140,6 +143,8 @@ def main() -> int:
     Thread(target=_end_with_parent, daemon=True).start()
     try:
         answer = _export(request) if request["do"] == "export" else _import(request)
+    except CorruptDb as damage:  # of its own kind: a member with such a file stands aside, for the others it ends
+        answer = {"error": str(damage), "damaged": str(damage.path), "why": damage.why}
     except StorageFault as fault:
         answer = {"error": str(fault)}
     except OSError as error:

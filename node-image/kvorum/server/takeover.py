@@ -24,7 +24,7 @@ from kvorum.storage.data_dir import DataDir
 from kvorum.storage.entry_codec import decode_conf_change
 from kvorum.storage.fault import CorruptSnap, UnusableDataDir
 from kvorum.storage.replay import Replay
-from kvorum.storage.snap_file import newest_snap, snap_name
+from kvorum.storage.snap_file import broken_path, newest_snap, snap_name
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +53,28 @@ async def take_over(data_dir: DataDir, replay: Replay) -> None:
 
 
 def _newest_snapshot(data_dir: DataDir, replay: Replay) -> Snapshot:
-    """The newest one that the log mentions; an empty one if it mentions none."""
+    """The newest one that the log mentions; an empty one if it mentions none.
+
+    Raises CorruptSnap, at each start until the file is brought back: broken, it is renamed. UnusableDataDir if it is
+    missing.
+    """
     if not replay.snapshot.index:
         return Snapshot()
-    found = newest_snap(_snap(data_dir), [replay.snapshot])
-    if found is None:
-        raise UnusableDataDir(
-            data_dir.root,
-            f"lacks the snapshot that its log mentions (member/snap/{snap_name(replay.snapshot)}), or it is broken",
-            "Bring the file back, or remove this member from the cluster, empty the directory, and add it again.",
+    snap = _snap(data_dir)
+    found = newest_snap(snap, [replay.snapshot])
+    if found is not None:
+        return found
+    broken = broken_path(snap, replay.snapshot)
+    if broken.exists():
+        raise CorruptSnap(
+            snap / snap_name(replay.snapshot),
+            f"the log mentions this snapshot, and its file is broken: it was renamed to {broken.name}",
         )
-    return found
+    raise UnusableDataDir(
+        data_dir.root,
+        f"lacks the snapshot that its log mentions (member/snap/{snap_name(replay.snapshot)})",
+        "Bring the file back, or remove this member from the cluster, empty the directory, and add it again.",
+    )
 
 
 def _tables(db_path: Path, base: Snapshot) -> tuple[Path, int]:

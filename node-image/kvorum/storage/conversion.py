@@ -18,7 +18,7 @@ from kvorum.storage import long_keys
 from kvorum.storage.bbolt_reader import BboltFile
 from kvorum.storage.bbolt_writer import UnfitRow, write_bbolt
 from kvorum.storage.disk import Disk
-from kvorum.storage.fault import StoreFailed
+from kvorum.storage.fault import CorruptDb, StoreFailed
 from kvorum.storage.lmdb_store import FORMAT, FORMAT_KEY, KEY_BYTES_MAX, MAP_BYTES_MIN
 
 Rows = Iterable[tuple[bytes, bytes]]
@@ -150,28 +150,27 @@ def _fill(nursery: Path, file: BboltFile, replacing: Mapping[str, Rows], db_path
                 rows = file.rows(table.encode()) if table in names else ()
             if table in long_keys.TABLES:
                 rows = long_keys.stored_rows(rows)
-            rows_count += _append(env, handles[table], rows, f"{db_path}, bucket {table}", nursery)
+            rows_count += _append(env, handles[table], rows, db_path, table)
         env.sync(True)
     finally:
         env.close()
     return rows_count
 
 
-def _append(env: lmdb.Environment, handle: "lmdb._Database", rows: Rows, source: str, nursery: Path) -> int:
-    """All rows at the end of a table that has none, in commits of bounded size."""
+def _append(env: lmdb.Environment, handle: "lmdb._Database", rows: Rows, db_path: Path, table: str) -> int:
+    """All rows at the end of a table that has none, in commits of bounded size. Raises CorruptDb."""
     remaining = iter(rows)
     total = 0
     while batch := list(islice(remaining, ROWS_A_COMMIT)):
         for key, _ in batch:
             if len(key) > KEY_BYTES_MAX:
-                raise StoreFailed(
-                    nursery,
-                    f"take a row of {source}",
-                    f"its key {key[:64]!r}... has {len(key)} bytes, and {KEY_BYTES_MAX} are possible",
-                    "No etcd writes such a row: the file is damaged, or was written by something else.",
+                raise CorruptDb(
+                    db_path,
+                    f"bucket {table}: a key {key[:64]!r}... has {len(key)} bytes, and etcd writes none above "
+                    f"{KEY_BYTES_MAX} there",
                 )
         with env.begin(write=True) as txn, txn.cursor(handle) as cursor:
             consumed, added = cursor.putmulti(batch, append=True)
-            assert consumed == added == len(batch), (source, consumed, added, len(batch))
+            assert consumed == added == len(batch), (db_path, table, consumed, added, len(batch))
         total += len(batch)
     return total

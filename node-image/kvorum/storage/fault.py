@@ -117,7 +117,11 @@ class CorruptDb(StorageFault):
     """A bbolt file (etcd's db) is not one, or is damaged. why names the page."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path}: {why}\n  Use another copy of the file: another member's, or an older backup.")
+        super().__init__(
+            f"{path}: {why}\n"
+            "  If it is a copy, use another one: of another member, or an older backup. If it is the member's own:\n"
+            f"  {_REPLACE_MEMBER}"
+        )
         self.path, self.why = path, why
 
 

@@ -33,6 +33,11 @@ def snap_name(snapshot: Snapshot) -> str:
     return f"{snapshot.term:016x}-{snapshot.index:016x}.snap"
 
 
+def broken_path(directory: Path, snapshot: Snapshot) -> Path:
+    """Where the file is once it was found broken: by newest_snap(), or by an etcd that ran here."""
+    return directory / (snap_name(snapshot) + _BROKEN)
+
+
 def write_snap(directory: Path, snapshot: Snapshot, *, disk: Disk | None = None) -> Path:
     """The file, durable once this returns. Only then may the log mention it. Raises SnapFailed: nothing has changed."""
     disk = disk or Disk()

@@ -10,6 +10,7 @@ crash at any point before or after the two renames is finished at the next start
 """
 
 import itertools
+import logging
 import os
 import re
 import sys
@@ -17,9 +18,13 @@ from pathlib import Path
 
 from kvorum.raft.message import Snapshot
 from kvorum.state.store import META
+from kvorum.storage import store_check
 from kvorum.storage.disk import Disk
+from kvorum.storage.fault import CorruptStore
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.snap_file import purge_snaps, write_snap
+
+log = logging.getLogger(__name__)
 
 _INCOMING, _REPLACED = "store.incoming-", "store.replaced"
 _PASSING = re.compile(r"(sent|got)-.*\.db")
@@ -83,10 +88,11 @@ class SnapshotFiles:
     def finish(self, index: int) -> None:
         """At the start: what a crash interrupted is finished, and what it left is removed.
 
-        index: of the newest snapshot that the log mentions. Raises StoreFailed, OSError.
+        index: of the newest snapshot that the log mentions. Raises CorruptStore, StoreFailed (all is as it was then),
+        OSError.
         """
         self.marked_index = index
-        if index and self._disk.exists(self.incoming(index)) and self._reached() < index:
+        if index and self._disk.exists(self.incoming(index)) and self._is_due(index):
             self.swap_in(index)
         self.remove_incoming()
         replaced = self.store_path.with_name(_REPLACED)
@@ -100,11 +106,25 @@ class SnapshotFiles:
                 if _PASSING.fullmatch(name):
                     self._disk.remove(self.directory / name)
 
-    def _reached(self) -> int:
-        """Up to where the present tables hold what the log says; -1 if there are none: the first rename was made."""
+    def _is_due(self, index: int) -> bool:
+        """Whether the incoming tables, which are of this mark, are the member's state. Raises CorruptStore."""
         if not self._disk.exists(self.store_path):
-            return -1
-        store = LmdbStore.open(self.store_path)
+            return True  # the first rename was made
+        try:
+            return self._reached(self.store_path) < index
+        except CorruptStore as damage:
+            # Whole ones do, however far the damaged were: what was committed up to the mark is in them, whoever sent
+            # them, and what came after it is in the log.
+            if self._reached(self.incoming(index)) < index:
+                raise
+            why = damage.why
+        log.warning("the tables are damaged; those that were received take their place", extra={"why": why})
+        return True
+
+    def _reached(self, tables: Path) -> int:
+        """Up to where they hold what the log says. Raises CorruptStore: LMDB itself would end the process."""
+        store_check.require_whole(tables)
+        store = LmdbStore.open(tables)
         try:
             return int.from_bytes(store.get(META, _CONSISTENT_INDEX) or b"", "big")
         finally:

@@ -6,6 +6,7 @@ import pytest
 from kvorum.aside import lines_of, trouble_of
 from kvorum.server.corruption import Differs
 from kvorum.server.joining import DataLost, JoinRefused
+from kvorum.server.snapshot_db import ConversionFailed
 from kvorum.storage.fault import (
     CorruptDb,
     CorruptSnap,
@@ -29,8 +30,8 @@ HERE = Path("/data")
         (LogLost(HERE, "no log", "Bring it back."), "data-lost"),
         (CorruptWal(HERE, 60, "a checksum"), "corrupt"),
         (CorruptStore(HERE, "a page"), "corrupt"),
-        (CorruptSnap(HERE, "a checksum"), "corrupt"),
-        (CorruptDb(HERE, "a page"), "corrupt"),
+        (CorruptSnap(HERE, "the log mentions this snapshot, and its file is broken"), "corrupt"),
+        (CorruptDb(HERE, "page 5 is neither leaf nor branch"), "corrupt"),
         (Differs("other keys\n  Remove it."), "corrupt"),
     ],
 )
@@ -52,6 +53,7 @@ def test_what_no_further_start_mends_is_stood_aside_for(error: Exception, state:
         StoreFailed(HERE, "open the store", "Permission denied", "See to it."),
         WalFailed(HERE, "read the log", OSError(5, "Input/output error")),
         NoSpace(HERE, "write"),
+        ConversionFailed("/data: the process that read it was ended by SIGKILL"),
     ],
 )
 def test_what_a_setting_or_a_later_start_mends_ends_the_process(error: Exception) -> None:

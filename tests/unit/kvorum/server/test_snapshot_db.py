@@ -20,6 +20,7 @@ from kvorum.state.store import CLUSTER, MEMBERS, MEMBERS_REMOVED, META, TABLES
 from kvorum.state.v2_tree import V2Tree, decode_v2_tree, encode_v2_tree
 from kvorum.storage.bbolt_writer import write_bbolt
 from kvorum.storage.entry_codec import encode_snapshot
+from kvorum.storage.fault import CorruptDb, StorageFault
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.snap_file import read_snap
 
@@ -108,8 +109,8 @@ def test_a_db_that_is_ahead_keeps_its_configuration(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "store")[META] == meta
 
 
-def refused(db: Path, store: Path, snapshot: Snapshot) -> str:
-    with pytest.raises(ConversionFailed) as refusal:
+def refused(db: Path, store: Path, snapshot: Snapshot, kind: type[StorageFault] = CorruptDb) -> str:
+    with pytest.raises(kind) as refusal:
         asyncio.run(import_snapshot(db, store, snapshot))
     assert not store.exists()
     text = str(refusal.value)
@@ -133,7 +134,8 @@ def test_what_is_no_db_or_no_tree_is_refused_by_name(tmp_path: Path) -> None:
     assert refused(damaged, tmp_path / "store", snapshot).startswith(f"{damaged}: page 3 is missing")
     text = refused(CAPTURED_DB, tmp_path / "store", replace(snapshot, data=b"{}"))
     assert text.startswith(f"{CAPTURED_DB}: came with a member list that is none: Root is not an object")
-    assert refused(tmp_path / "absent", tmp_path / "store", snapshot).startswith(f"{tmp_path}/absent: No such file")
+    text = refused(tmp_path / "absent", tmp_path / "store", snapshot, ConversionFailed)
+    assert text.startswith(f"{tmp_path}/absent: No such file")
 
 
 def test_a_store_whose_pages_are_missing_ends_the_process_and_not_ours(tmp_path: Path) -> None:

@@ -5,27 +5,34 @@ import fcntl
 import logging
 import os
 import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from kvorum.raft.message import ConfState
 from kvorum.server import takeover
+from kvorum.server.snapshot_db import ConversionFailed
 from kvorum.server.takeover import take_over
 from kvorum.state.hash_kv import KeySpaceHash
 from kvorum.state.machine import Machine
 from kvorum.state.store import TABLES
-from kvorum.storage.bbolt_reader import BboltFile
+from kvorum.storage.bbolt_reader import BUCKET_HEADER, BboltFile
 from kvorum.storage.bbolt_writer import write_bbolt
 from kvorum.storage.data_dir import DataDir
-from kvorum.storage.fault import Locked, LogLost, StorageFault, UnusableDataDir
+from kvorum.storage.fault import CorruptDb, CorruptSnap, Locked, LogLost, StorageFault, UnusableDataDir
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.replay import Replay
+from kvorum.storage.snap_file import read_snap, write_snap
 
 from tests.unit.kvorum.state.driver import captured_table, hash_of, new_machine
 
 TESTDATA = Path(__file__).parents[1] / "storage" / "testdata"
 ASIDE = "db.taken-over-by-kvorum"
 LIFE, SNAPSHOT = "member-life", "member-snapshot"
+NEWEST_SNAP = "0000000000000002-000000000000003f.snap"  # which the log mentions
+PAGE_BYTES = 4096
 HASHES = {LIFE: {7: 409507257, 0: 3643176747}, SNAPSHOT: {10: 754725784, 64: 3547499420}}
 TABLES_OF = {LIFE: "life-db.json", SNAPSHOT: "snapshot-db.json"}
 
@@ -208,16 +215,113 @@ def test_tables_beyond_the_end_of_the_log_are_refused(tmp_path: Path) -> None:
     refused(root, UnusableDataDir, r"tables up to entry 1000, a snapshot of 63, and a log up to \d\d: what lies")
 
 
-def test_a_missing_or_broken_snapshot_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_snapshot_file_is_named(tmp_path: Path) -> None:
     root = etcd_directory(tmp_path, SNAPSHOT)
-    (root / "member" / "snap" / "0000000000000002-000000000000003f.snap").unlink()
-    refused(root, UnusableDataDir, r"lacks the snapshot .*member/snap/0000000000000002-000000000000003f.snap\)")
+    (root / "member" / "snap" / NEWEST_SNAP).unlink()
+    refused(root, UnusableDataDir, rf"lacks the snapshot .*member/snap/{NEWEST_SNAP}\)")
 
 
-def test_a_damaged_db_is_refused(tmp_path: Path) -> None:
+def flip_within(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("damage", [flip_within, cut_short, empty])
+def test_a_broken_snapshot_file_is_damage_at_each_start_until_it_is_brought_back(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     root = etcd_directory(tmp_path, SNAPSHOT)
-    os.truncate(root / "member" / "snap" / "db", 16_384)
-    refused(root, StorageFault, r"snap/db: page \d is missing: the file ends after 16384 bytes")
+    path = root / "member" / "snap" / NEWEST_SNAP
+    damage(path)
+    for _ in range(2):
+        with pytest.raises(
+            CorruptSnap, match=rf"{path}: .* is broken: it was renamed to {NEWEST_SNAP}\.broken\n.*remove"
+        ):
+            taken(root)
+    assert not (root / "member" / "store").exists()
+    assert (root / "member" / "snap" / "db").exists()
+    shutil.copy(TESTDATA / SNAPSHOT / NEWEST_SNAP, path)
+    rows, _ = taken(root)
+    assert rows["meta"] == captured_table("snapshot-db.json", "meta")
+
+
+def test_a_snapshot_file_without_members_is_damage(tmp_path: Path) -> None:
+    """Its checksum is right: it was never a member's."""
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    snap = root / "member" / "snap"
+    write_snap(snap, replace(read_snap(snap / NEWEST_SNAP), data=b"{}"))
+    refused(root, CorruptSnap, f"{NEWEST_SNAP}: Root is not an object")
+
+
+def test_in_a_directory_of_ours_no_snapshot_file_is_needed(tmp_path: Path) -> None:
+    """The tables are the snapshot."""
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    first, _ = taken(root)
+    files = sorted((root / "member" / "snap").glob("*.snap"))
+    for path in files:
+        flip_within(path)
+    again, _ = taken(root)
+    assert again == first
+    assert sorted((root / "member" / "snap").glob("*.snap")) == files
+
+
+# --- pages of etcd's tables: PAGE_BYTES each, the first two are the meta pages
+
+
+def missing_pages(db: Path) -> None:
+    os.truncate(db, 4 * PAGE_BYTES)
+
+
+def meta_pages(db: Path) -> None:
+    data = bytearray(db.read_bytes())
+    for page in (0, 1):
+        data[page * PAGE_BYTES + 40] ^= 0x10
+    db.write_bytes(data)
+
+
+def root_of(bucket: bytes) -> Callable[[Path], None]:
+    """The page that holds the bucket's rows, or begins them: it says that it is neither leaf nor branch."""
+
+    def damage(db: Path) -> None:
+        with BboltFile.open(db) as file:
+            page = BUCKET_HEADER.unpack_from(file._buckets[bucket])[0]
+        assert page, "its rows are within the page of the buckets"
+        data = bytearray(db.read_bytes())
+        data[page * PAGE_BYTES + 8] ^= 0xFF
+        db.write_bytes(data)
+
+    return damage
+
+
+def key_of_two_pages(db: Path) -> None:
+    rewrite_db(db.parents[2], "lease", {b"l" * 2 * PAGE_BYTES: b""})
+
+
+@pytest.mark.parametrize("damage", [missing_pages, meta_pages, root_of(b"key"), key_of_two_pages])
+def test_a_damaged_db_is_damage_whoever_finds_it(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """Meta pages are met by the member, the pages of keys by the process that converts them."""
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    db = root / "member" / "snap" / "db"
+    damage(db)
+    for _ in range(2):
+        refused(root, CorruptDb, f"{db}: .*\n(?s:.*)member remove")
+
+
+def test_a_conversion_that_is_killed_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = etcd_directory(tmp_path, SNAPSHOT)
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/bin/false")
+        refused(root, ConversionFailed, "ended with status 1 and no answer")
+    taken(root)
 
 
 def test_etcds_tables_without_a_log_are_a_member_that_lost_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a crash leaves of a snapshot that was being taken or received, and what the next start makes of it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -8,6 +9,7 @@ import pytest
 from kvorum.raft.message import ConfState, Entry, HardState, Snapshot
 from kvorum.state.store import META
 from kvorum.storage.entry_codec import encode_metadata
+from kvorum.storage.fault import CorruptStore
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.snap_file import newest_snap
 from kvorum.storage.snapshot_files import SnapshotFiles
@@ -31,11 +33,11 @@ class Tables(SnapshotFiles):
         super().__init__(MEMBER / "store", disk)
         self.disk = disk
 
-    def _reached(self) -> int:
-        return self.index_in(self.store_path)
+    def _reached(self, tables: Path) -> int:
+        return self.index_in(tables)
 
     def index_in(self, path: Path) -> int:
-        return int(self.disk.content(path / "index")) if self.disk.exists(path) else -1
+        return int(self.disk.content(path / "index"))
 
     def make(self, path: Path, index: int) -> None:
         self.disk.make_directory(path)
@@ -155,20 +157,98 @@ def test_tables_that_are_ahead_of_the_mark_are_not_replaced() -> None:
     assert files.index_in(files.store_path) == OLD_INDEX
 
 
-def test_real_tables_tell_how_far_they_are(tmp_path: Path) -> None:
-    (tmp_path / "snap").mkdir()
-    files = SnapshotFiles(tmp_path / "store")
-    for path, index in ((files.store_path, 5), (files.incoming(9), 9)):
+# --- with LMDB's own tables ------------------------------------------------------------------------------------------
+
+
+def real(folder: Path, present_index: int, incoming_index: int, mark: int = 9) -> SnapshotFiles:
+    (folder / "snap").mkdir()
+    files = SnapshotFiles(folder / "store")
+    for path, index in ((files.store_path, present_index), (files.incoming(mark), incoming_index)):
         store = LmdbStore.open(path)
+        for number in range(2000):
+            store.put("key", b"%08d" % number, b"v" * 200)
         store.put(META, b"consistent_index", index.to_bytes(8, "big"))
         store.commit()
         store.close()
+    return files
+
+
+def real_index(files: SnapshotFiles) -> int:
+    store = LmdbStore.open(files.store_path)
+    try:
+        return int.from_bytes(store.get(META, b"consistent_index") or b"", "big")
+    finally:
+        store.close()
+
+
+def cut_in_half(tables: Path) -> None:
+    """Whoever reads on gets SIGBUS."""
+    file = tables / "data.mdb"
+    os.truncate(file, file.stat().st_size // 2 // 4096 * 4096)
+
+
+def wrong_magic(tables: Path) -> None:
+    with (tables / "data.mdb").open("r+b") as file:
+        file.seek(16)
+        file.write(b"none")
+
+
+def noise(tables: Path) -> None:
+    (tables / "data.mdb").write_bytes(os.urandom(20_000))
+
+
+def one_page(tables: Path) -> None:
+    os.truncate(tables / "data.mdb", 4096)
+
+
+def test_real_tables_tell_how_far_they_are(tmp_path: Path) -> None:
+    files = real(tmp_path, present_index=5, incoming_index=9)
     files.finish(9)
     assert files.marked_index == 9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["snap", "store"]
-    store = LmdbStore.open(files.store_path)
-    assert store.get(META, b"consistent_index") == (9).to_bytes(8, "big")
-    store.close()
+    assert real_index(files) == 9
+
+
+@pytest.mark.parametrize("present_index", [5, 12])
+@pytest.mark.parametrize("damage", [cut_in_half, wrong_magic, noise, one_page])
+def test_damaged_tables_make_way_for_whole_ones_that_the_log_mentions(
+    tmp_path: Path, damage: Callable[[Path], None], present_index: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the damaged were further: the log goes on from the mark."""
+    files = real(tmp_path, present_index, incoming_index=9)
+    damage(files.store_path)
+    files.finish(9)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["snap", "store"]
+    assert real_index(files) == 9
+    (warning,) = caplog.records
+    assert "the tables are damaged; those that were received take their place" in warning.getMessage()
+    assert vars(warning)["why"]
+
+
+def every_file(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("data.mdb")}
+
+
+@pytest.mark.parametrize("incoming_index", [9, 8], ids=["damaged too", "not up to the mark"])
+def test_damaged_tables_without_any_that_may_replace_them_are_corrupt_and_stay(
+    tmp_path: Path, incoming_index: int
+) -> None:
+    files = real(tmp_path, 5, incoming_index)
+    cut_in_half(files.store_path)
+    if incoming_index == 9:
+        cut_in_half(files.incoming(9))
+    before = every_file(tmp_path)
+    for _ in range(2):
+        with pytest.raises(CorruptStore, match=f"{files.store_path}.*: the tables are damaged"):
+            files.finish(9)
+        assert every_file(tmp_path) == before
+
+
+def test_damaged_tables_that_came_do_not_replace_any_that_are_whole_and_further(tmp_path: Path) -> None:
+    files = real(tmp_path, present_index=12, incoming_index=9)
+    cut_in_half(files.incoming(9))
+    files.finish(9)
+    assert real_index(files) == 12
 
 
 def test_names_of_passing_files_are_used_once() -> None:
