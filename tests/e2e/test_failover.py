@@ -4,13 +4,17 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 from kvorum.client import Client, ClientError
 
 from tests.kit.deadline import wait_until, wait_until_async
+from tests.kit.etcd import EtcdMissing
 from tests.kit.processes import Cluster, Node, etcd_program, kvorum_program
 
-ELECTION_S = 5.0
+HEARTBEAT_S, ELECTION_S = 0.1, 5.0
 FLAGS = ("--heartbeat-interval=100", "--election-timeout=5000")
+# Members try in turns, a heartbeat apart, and a busy machine is slower than that; a timeout takes 50 to 100 heartbeats.
+AT_ONCE_S = 20 * HEARTBEAT_S
 FIRST_ELECTION_S = 30.0
 
 
@@ -64,7 +68,7 @@ def test_a_killed_leader_is_followed_at_once(tmp_path: Path) -> None:
             killed.kill()
             took_s = asyncio.run(seconds_until_written(nodes[0].endpoint))
             print(f"a write succeeded {took_s:.2f} s after kill -9 of the leader")
-            assert took_s < ELECTION_S / 2, f"{took_s:.2f} s: an election timeout was waited for"
+            assert took_s < AT_ONCE_S, f"{took_s:.2f} s: an election timeout of {ELECTION_S:g} s was waited for"
 
 
 def test_a_stopped_process_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
@@ -80,7 +84,11 @@ def test_a_stopped_process_is_not_taken_for_a_dead_one(tmp_path: Path) -> None:
 
 def test_beside_an_etcd_the_timeout_counts(tmp_path: Path) -> None:
     """An etcd refuses a pre-vote within its leader's lease, so nobody of ours begins one there."""
-    with Cluster([kvorum_program(), kvorum_program(), etcd_program()], tmp_path, flags=FLAGS) as cluster:
+    try:
+        etcd = etcd_program()
+    except EtcdMissing as why:
+        pytest.skip(f"NOT RUN: {why}")
+    with Cluster([kvorum_program(), kvorum_program(), etcd], tmp_path, flags=FLAGS) as cluster:
         ours, other, _ = cluster.nodes
         asyncio.run(hand_over(leader_of(cluster.nodes), ours))
         wait_until(lambda: leads(ours), FIRST_ELECTION_S, "one of ours leads")
