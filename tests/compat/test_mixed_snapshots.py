@@ -60,6 +60,7 @@ async def joined_by_snapshot(etcds: Sequence[Node], ours: Node) -> None:
         ours.wait_serving()
         await told_everywhere(learner.id, [*etcds, ours])
         await said(ours, "applied snapshot")
+        assert ours.log().count("applied snapshot") == 1
         await written(client, 200, 20)
         await learner_equal(client, etcds, ours)
         await changed(lambda: client.member_promote(learner.id), "the learner is promoted")
@@ -91,6 +92,7 @@ async def caught_up_by_ours(ours: Sequence[Node], etcd: Node) -> None:
         etcd.start()
         await said(etcd, "applied snapshot")
         etcd.wait_healthy()
+        assert etcd.log().count("applied snapshot") == 1
         await written(client, 200, 20)
         await equal(client, [*ours, etcd])
         etcd.kill()
