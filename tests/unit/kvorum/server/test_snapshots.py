@@ -423,7 +423,12 @@ def test_a_snapshot_that_says_nothing_new_changes_nothing(tmp_path: Path) -> Non
     run(tmp_path, 3, story, **SMALL)
 
 
-def test_a_database_with_rows_that_are_none_is_refused_and_the_member_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "why"),
+    [(None, "a row of its database cannot be read"), (3 * 4096, "is missing: the file ends"), (0, "meta page")],
+    ids=["rows that are none", "missing pages", "empty"],
+)
+def test_a_damaged_database_is_refused_and_the_member_goes_on(tmp_path: Path, size: int | None, why: str) -> None:
     async def story(cluster: Cluster) -> None:
         server = cluster.follower()
         leader = cluster.leader()
@@ -438,10 +443,10 @@ def test_a_database_with_rows_that_are_none_is_refused_and_the_member_goes_on(tm
         snapshot = Snapshot(index, 2, server.machine.conf_state, encode_v2_tree(server.machine.membership))
         message = Message(MessageType.SNAPSHOT, server.member_id, leader.member_id, leader.raft.term, snapshot=snapshot)
         taking = server.snapshots.receive(message)
-        taking.write((tmp_path / "db").read_bytes())
+        taking.write((tmp_path / "db").read_bytes()[:size])
         refused = await taking.finish()
         assert refused is not None
-        assert "a row of its database cannot be read" in refused
+        assert why in refused
         folder = cluster.files(server.member_id).store_path.parent
         await cluster.until(lambda: "store" in names(folder) and len(names(folder)) == 3, "nothing is left of it")
         await cluster.until(lambda: not list((folder / "snap").glob("*.db")), "no file either")
