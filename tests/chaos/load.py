@@ -73,7 +73,7 @@ class Load:
         self._tasks.append(asyncio.create_task(self._compact(self._turned(1))))
 
     async def prepare(self) -> None:
-        """A lease that outlives the run, with keys: who loses it is told from the others at the end."""
+        """A lease that outlives the run, with a key: who lost it, or has another time for it, ends with another row."""
         async with Client(self._endpoints, timeout_s=10) as client:
             for request in (Grant(*STANDING), Put(b"standing", self._value(), STANDING[0])):
                 call = await self._call(client, request)

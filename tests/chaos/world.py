@@ -7,6 +7,7 @@ The members are of any programs that take etcd's flags. Faults of the disk need 
 import asyncio
 import json
 import random
+import re
 import signal
 import sys
 from collections import Counter
@@ -15,28 +16,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import grpc
 from kvorum.client import Client, ClientError, Member
 from kvorum.state import membership
 
 from tests.chaos.faulty_node import lose_unsynced
+from tests.kit.alarms import activate, alarms_are
 from tests.kit.deadline import wait_until_async
 from tests.kit.processes import Node, Program, fetch_json
 from tests.kit.proxy import Fate, PeerNetwork
+from tests.kit.tables import Rows, require_same_tables
 
 TOKEN = "chaos"
+LEASES_AT_END, LONG_TTL_S = 5, 3_600
 TIMINGS = ("--heartbeat-interval=50", "--election-timeout=500")
+ENGINES = {True: "ours", False: "etcd"}  # as the counts name them
 ELECTION_S = 0.5
 DEPOSED_S = 4 * ELECTION_S  # in which another leads for sure: only then is there one who does not know that it is over
 RECOVERY_S = 60.0
 CALL_S = 5.0
 STOP_S = 60.0  # an etcd first waits for what it asks others: for 7 s for a hash, and more than once
-FATAL_WORDS = (
-    '"level":"panic"',
-    '"level":"fatal"',
-    "\npanic: ",
-    "Traceback (most recent call last)",
-    '"level":"critical"',
-)
+# etcd writes its lines without blanks, ours has one after each colon.
+BROKEN = re.compile(r'"level": ?"(dpanic|panic|fatal)"|^panic: |Traceback \(most recent call last\)', re.MULTILINE)
+ONE_WAY, BOTH_WAYS = "partitions one way", "partitions both ways"
 
 
 @dataclass(eq=False)
@@ -135,10 +137,8 @@ class World:
         """Nobody ended but by our hand, and nobody says that it broke."""
         for node in self.nodes:
             assert node.is_down or node.alive, f"{node.describe()} ended by itself\n{node.log_tail()}"
-            log = node.log()
-            for word in FATAL_WORDS:
-                at = log.find(word)
-                assert at < 0, f"{node.describe()} broke:\n{log[max(0, at - 500) : at + 2500]}"
+            broken = broken_at(node.log())
+            assert not broken, f"{node.describe()} broke:\n{broken}"
 
     # Faults. Each holds for a while and is over when it returns.
 
@@ -170,6 +170,9 @@ class World:
         """Killed in the midst of slow syncs, and what their logs had not synced is lost."""
         nodes = self.some(1, len(self.nodes))
         ours = [node for node in nodes if node.is_ours]
+        if not ours:  # of an etcd nothing can be lost
+            ours = [self.dice.choice([node for node in self.nodes if node.is_ours])]
+            nodes = ours
         for node in ours:
             (node.beside / "slow").write_text("400")
         await asyncio.sleep(self.dice.uniform(0.1, 0.5))
@@ -229,18 +232,19 @@ class World:
 
     async def one_way(self, hold_s: float) -> None:
         sender, to = self.two()
-        await self._lines([(sender, to)], self.dice.choice((Fate.HELD, Fate.SWALLOWED)), hold_s)
+        await self._lines([(sender, to)], self.dice.choice((Fate.HELD, Fate.SWALLOWED)), hold_s, ONE_WAY)
 
     async def both_ways(self, hold_s: float) -> None:
         one, other = self.two()
-        await self._lines([(one, other), (other, one)], self._fate(), hold_s)
+        await self._lines([(one, other), (other, one)], self._fate(), hold_s, BOTH_WAYS)
 
     async def split(self, hold_s: float) -> None:
         """Some are cut off from the others; which side has the quorum is chance."""
         minority = {node.name for node in await self.leader_or_some()}
         others = {node.name for node in self.nodes} - minority
         lines = [(one, other) for one in minority for other in others]
-        await self._lines([*lines, *((other, one) for one, other in lines)], self._fate(), max(hold_s, DEPOSED_S))
+        lines += [(other, one) for one, other in lines]
+        await self._lines(lines, self._fate(), max(hold_s, DEPOSED_S), BOTH_WAYS)
 
     async def leader_unheard(self, hold_s: float) -> None:
         """The leader hears everybody and nobody hears it, or the other way round."""
@@ -248,14 +252,15 @@ class World:
         lines = [(leader.name, other.name) for other in self.nodes if other is not leader]
         if self.dice.random() < 0.5:
             lines = [(to, sender) for sender, to in lines]
-        await self._lines(lines, self.dice.choice((Fate.HELD, Fate.SWALLOWED)), max(hold_s, DEPOSED_S))
+        await self._lines(lines, self.dice.choice((Fate.HELD, Fate.SWALLOWED)), max(hold_s, DEPOSED_S), ONE_WAY)
 
     def _fate(self) -> Fate:
         return self.dice.choice((Fate.HELD, Fate.CUT, Fate.SWALLOWED))
 
-    async def _lines(self, lines: Sequence[tuple[str, str]], fate: Fate, hold_s: float) -> None:
+    async def _lines(self, lines: Sequence[tuple[str, str]], fate: Fate, hold_s: float, manner: str) -> None:
         for sender, to in lines:
             await asyncio.to_thread(self.network.set, sender, to, fate)
+        self.counts[manner] += 1
         self.counts[f"partitions, {fate.value}"] += 1
         await asyncio.sleep(hold_s)
         for sender, to in lines:
@@ -282,17 +287,24 @@ class World:
             (node.beside / "slow").unlink(missing_ok=True)
 
     async def transferred(self, hold_s: float) -> None:
-        """Leadership goes to another; a transfer may fail, and is a fault all the same."""
-        leader = await self.leader()
-        if leader is None:
-            return
-        target = self.dice.choice([node for node in self.nodes if node is not leader])
+        """Leadership goes to another. A transfer may fail, and is a fault all the same; one succeeds at last."""
+
+        async def done() -> bool:
+            leader = await self.leader()
+            others = [node for node in self.nodes if node is not leader]
+            return leader is not None and await self.handed_over(self.dice.choice(others))
+
+        await wait_until_async(done, RECOVERY_S, "leadership is handed over")
+
+    async def handed_over(self, target: PeerNode) -> bool:
         try:
             async with Client(self.endpoints, timeout_s=CALL_S) as client:
                 await client.move_leader(target.member_id)
-                self.counts["transfers"] += 1
         except ClientError:
             self.counts["transfers refused"] += 1
+            return False
+        self.counts["transfers"] += 1
+        return True
 
     async def replaced(self, hold_s: float) -> None:
         """A member is removed, loses its disk, comes back as a learner under a new id, and votes."""
@@ -320,7 +332,7 @@ class World:
             await self._until_members(
                 client, f"{node.name} votes", lambda: client.member_promote(added.id), voting(added.id)
             )
-        self.counts["members replaced"] += 1
+        self.counts[f"{ENGINES[node.is_ours]} replaced"] += 1
 
     async def _until_members(
         self,
@@ -365,7 +377,9 @@ class World:
             await asyncio.to_thread(node.wait_healthy, RECOVERY_S)
 
     async def agree(self, deadline_s: float = RECOVERY_S) -> None:
-        """All members hold the same: keys with their history, leases with their keys, members, alarms."""
+        """All members say the same: of keys with their history, the ids of leases, members and alarms each what it has
+        itself; of a lease's time and keys each what the leader tells it, so require_same_tables() is what compares
+        these."""
         views: dict[str, str] = {}
 
         async def alike() -> bool:
@@ -386,6 +400,59 @@ class World:
             raise AssertionError(f"{missed}\n{json.dumps(views, indent=1)}") from None
         self.counts["agreements"] += 1
 
+    async def alarmed(self) -> None:
+        """An alarm is raised of some member and told by each, then disarmed and told by none. Writes are refused
+        meanwhile, so clients must be quiet."""
+        await self._alarm_raised()
+        async with Client(self.endpoints, timeout_s=CALL_S) as client:
+            await self._alarms_become(set(), client.alarm_disarm)
+
+    async def _alarm_raised(self) -> None:
+        member_id = self.dice.choice(self.nodes).member_id
+        await self._alarms_become({(member_id, "NOSPACE")}, lambda: activate(self.dice.choice(self.nodes), member_id))
+        self.counts["alarms raised"] += 1
+
+    async def _alarms_become(self, wanted: set[tuple[int, str]], change: Callable[[], Awaitable[object]]) -> None:
+        """Asks for it until each member tells them: neither hurts when done twice."""
+
+        async def told() -> bool:
+            try:
+                await change()
+                return await alarms_are(self.nodes, wanted)
+            except (ClientError, grpc.aio.AioRpcError):
+                return False
+
+        await wait_until_async(told, RECOVERY_S, f"each member tells the alarms {wanted}")
+
+    async def stand_still(self, lease_to_stay: int) -> None:
+        """No lease is left that could end of itself while one member after the other stops. New ones come instead:
+        a snapshot may have given all members the older one from the same table, these each has written itself. An
+        alarm is left, too."""
+        async with Client(self.endpoints, timeout_s=CALL_S) as client:
+
+            async def only_one() -> bool:
+                try:
+                    for lease in await client.leases():
+                        if lease != lease_to_stay:
+                            await client.lease_revoke(lease)
+                    return await client.leases() == (lease_to_stay,)
+                except ClientError:  # it ended just now
+                    return False
+
+            await wait_until_async(only_one, RECOVERY_S, f"lease {lease_to_stay} alone is left")
+            for number in range(1, LEASES_AT_END + 1):
+                await client.lease_grant(number * LONG_TTL_S, lease_to_stay + number)
+        await self._alarm_raised()
+        await self.agree()
+
+    def end_alike(self) -> dict[str, Rows]:
+        """All members end in good order, and each has stored the same. The rows."""
+        for node in self.nodes:
+            node.is_down = True
+            node.stop(STOP_S)
+        self.require_alive()
+        return require_same_tables(self.nodes)
+
     async def _view(self, node: PeerNode, revision: int) -> str:
         async with Client([node.endpoint], timeout_s=CALL_S) as client:
             await client.range(b"\0")  # it has applied what there is
@@ -401,6 +468,12 @@ class World:
                 alarms,
             )
         )
+
+
+def broken_at(log: str) -> str:
+    """What surrounds the first line by which either program says that it cannot go on, or nothing."""
+    found = BROKEN.search(log)
+    return log[max(0, found.start() - 500) : found.start() + 2500] if found else ""
 
 
 def without(member_id: int) -> Callable[[Sequence[Member]], bool]:

@@ -18,12 +18,12 @@ from google.protobuf.message import Message
 from kvorum.etcdpb import auth_pb2
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.state.store import AUTH, AUTH_ROLES, AUTH_USERS, LEASE
-from kvorum.storage.bbolt_reader import BboltFile
-from kvorum.storage.lmdb_store import LmdbStore
 
 from tests.kit.deadline import wait_until
 from tests.kit.processes import Cluster, Node, Program
+from tests.kit.tables import tables_of
 
+TABLES = (AUTH, AUTH_USERS, AUTH_ROLES, LEASE)
 READY_S = 20.0
 CHANGES = 200  # at random; about half of them are refused
 FLAGS = ("--heartbeat-interval=50", "--election-timeout=500")
@@ -181,19 +181,6 @@ def equal(cluster: Cluster, clients: list[Client]) -> None:
         assert len(set(hashes)) == 1, (revision, hashes)
 
 
-def rows_of(node: Node) -> dict[str, list[tuple[bytes, bytes]]]:
-    """Of a node that was stopped: what it stored about users, and its leases."""
-    tables = (AUTH, AUTH_USERS, AUTH_ROLES, LEASE)
-    if node.program.engine == "etcd":
-        with BboltFile.open(node.data_dir / "member" / "snap" / "db") as db:
-            return {table: list(db.rows(table.encode())) for table in tables}
-    store = LmdbStore.open(node.data_dir / "member" / "store")
-    try:
-        return {table: list(store.scan(table)) for table in tables}
-    finally:
-        store.close()
-
-
 def lead(clients: list[Client], target: Client) -> None:
     """Has a node made the leader, by an etcd that leads."""
     wanted = target.status().header.member_id
@@ -298,7 +285,7 @@ def test_users_made_through_etcds_are_the_same_on_ours(
         equal(cluster, clients)
         for node in cluster.nodes:
             node.stop()
-        tables = [rows_of(node) for node in cluster.nodes]
+        tables = [tables_of(node, TABLES) for node in cluster.nodes]
         assert tables == [tables[0]] * 3, f"seed {seed}"
         names = [name for table in (AUTH_USERS, AUTH_ROLES) for name, _ in tables[0][table]]
         assert {b"many", b"u\xff", b"\xfe"} <= set(names), f"seed {seed}: {names}"
@@ -364,7 +351,7 @@ def test_ours_leads_etcds_whose_users_are_checked_and_serves_again_afterwards(
         equal(cluster, [first, second, ours])
         for node in cluster.nodes:
             node.stop()
-        tables = [rows_of(node) for node in cluster.nodes]
+        tables = [tables_of(node, TABLES) for node in cluster.nodes]
         assert tables == [tables[0]] * 3
 
 

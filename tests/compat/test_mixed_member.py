@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import grpc
-from kvorum.client import Client, ClientError
-from kvorum.etcdpb import rpc_pb2 as rpc
+from kvorum.client import Client, ClientError, Compare, CompareTarget, Put, Relation, Txn
+from kvorum.state.store import LEASE
 
+from tests.kit.alarms import activate, alarms_are
 from tests.kit.deadline import wait_until_async
 from tests.kit.etcdctl import Etcdctl
 from tests.kit.processes import Cluster, Node, Program
+from tests.kit.tables import SHARED, require_same_tables
 
 KEYS = 300
 CAUGHT_UP_S = 30.0
@@ -19,11 +20,25 @@ CORRUPT_CHECK = ("--experimental-corrupt-check-time=3s",)  # whoever leads compa
 
 
 async def written(client: Client, first: int, count: int) -> None:
-    """Puts, deletions, a lease with keys, and a compaction that leaves a history."""
+    """Puts and deletions."""
     for number in range(first, first + count):
         await client.put(b"k%03d" % (number % 50), b"value %d" % number)
         if number % 7 == 0:
             await client.delete(b"k%03d" % (number % 40))
+
+
+async def every_kind(client: Client) -> None:
+    """Puts, deletions, a transaction, a lease that takes its key with it, and a compaction that leaves a history."""
+    await written(client, 0, 20)
+    lease = await client.lease_grant(3600)
+    absent = Compare(b"leased/c", CompareTarget.VERSION, Relation.EQUAL, 0)
+    done = await client.txn(Txn([absent], [Put(b"leased/c", b"", lease=lease.id), Put(b"txn", b"%x" % lease.id)]))
+    assert done.succeeded
+    assert (await client.lease_time_to_live(lease.id, keys=True)).keys == (b"leased/c",)
+    await client.lease_revoke(lease.id)
+    assert await client.get(b"leased/c") is None
+    await client.compact(done.header.revision - KEYS, physical=True)
+    await client.put(b"compacted", b"")  # who has this has compacted, too
 
 
 async def changed(change: object, what: str) -> object:
@@ -57,7 +72,8 @@ async def moved(client: Client, leader: int, witness: Node) -> None:
 
 
 async def equal(client: Client, nodes: Sequence[Node]) -> None:
-    """HashKV at every step of the history, alarms, leases with their keys, and members: the same everywhere."""
+    """HashKV at every step of the history, alarms, ids of leases, and members: the same everywhere. A lease's time and
+    keys are the leader's word by whomever they are asked for: ended_alike() compares each member's own rows."""
 
     async def level() -> bool:
         revisions = {(await client.status(node.endpoint)).revision for node in nodes}
@@ -90,31 +106,20 @@ async def equal_alarms(client: Client, nodes: Sequence[Node]) -> None:
     """An alarm raised of each member is told by every node, and by none after it is disarmed."""
     ids = [(await client.status(node.endpoint)).member_id for node in nodes]
     for member_id in ids:
-        await activated(nodes[0], member_id)
+        await activate(nodes[0], member_id)
     wanted = {(member_id, "NOSPACE") for member_id in ids}
     await wait_until_async(lambda: alarms_are(nodes, wanted), CAUGHT_UP_S, "every node tells the alarms")
     assert len(await client.alarm_disarm()) == len(ids)
     await wait_until_async(lambda: alarms_are(nodes, set()), CAUGHT_UP_S, "no node tells an alarm")
 
 
-async def activated(node: Node, member_id: int) -> None:
-    request = rpc.AlarmRequest(action=rpc.AlarmRequest.ACTIVATE, memberID=member_id, alarm="NOSPACE")
-    options = (("grpc.enable_http_proxy", 0),)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{node.client_port}", options=options) as channel:
-        await channel.unary_unary(
-            "/etcdserverpb.Maintenance/Alarm",
-            request_serializer=rpc.AlarmRequest.SerializeToString,
-            response_deserializer=rpc.AlarmResponse.FromString,
-        )(request, timeout=10)
-
-
-async def alarms_are(nodes: Sequence[Node], wanted: set[tuple[int, str]]) -> bool:
-    """Each node asked for itself, which goes through the log there: what it has applied."""
+def ended_alike(nodes: Sequence[Node], *, and_members: Sequence[Node]) -> None:
+    """All of these nodes end, and each has stored the same; and_members: those that know of every member, too."""
     for node in nodes:
-        async with Client([node.endpoint], timeout_s=10) as one:
-            if {(alarm.member_id, alarm.type.name) for alarm in await one.alarms()} != wanted:
-                return False
-    return True
+        node.stop()
+    rows = require_same_tables(nodes, SHARED)
+    assert len(rows[LEASE]) == 1, "the lease is there"
+    require_same_tables(and_members)
 
 
 async def told_everywhere(member_id: int, nodes: Sequence[Node]) -> dict[str, Any]:
@@ -153,6 +158,7 @@ def test_ours_joins_two_etcds_is_promoted_and_carries_the_quorum(
         ours = etcds.joining(subject, "ours", flags=CORRUPT_CHECK)
         try:
             asyncio.run(story(etcds, ours))
+            ended_alike([*etcds.nodes, ours], and_members=etcds.nodes)
         finally:
             ours.kill()
     for node in etcds.nodes:
@@ -201,7 +207,7 @@ async def story(etcds: Cluster, ours: Node) -> None:
             for node in (second, ours):
                 async with Client([node.endpoint], timeout_s=10) as one:
                     await one.put(b"by " + node.name.encode(), b"%x" % leader)
-                    await written(one, 0, 20)
+                    await every_kind(one)
         await equal(client, [second, ours])
 
         # The lost one comes back and catches up from us, who lead.
@@ -244,6 +250,7 @@ def test_an_etcd_joins_one_of_ours_and_they_swap_places(reference: Program, subj
         etcd = ours.joining(reference, "etcd")
         try:
             asyncio.run(swapped(ours.nodes[0], etcd))
+            ended_alike([etcd, *ours.nodes], and_members=[etcd])
         finally:
             etcd.kill()
 
