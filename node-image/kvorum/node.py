@@ -39,10 +39,11 @@ from kvorum.server import cluster_version, corruption, failover, reconfiguration
 from kvorum.server.answer import Done
 from kvorum.server.asked import AskedByPeers
 from kvorum.server.corruption import CompactHashes, Differs
+from kvorum.server.hashing import ROWS_A_SLICE
 from kvorum.server.joining import DataLost, JoinRefused
 from kvorum.server.lone_cluster import lone_entries, removals
 from kvorum.server.peers import LeaseLife, PeerHash
-from kvorum.server.server import HASH_ROWS_A_SLICE, Server
+from kvorum.server.server import Server
 from kvorum.server.settings import Settings
 from kvorum.server.snapshots import raft_log_from
 from kvorum.server.takeover import take_over
@@ -195,7 +196,7 @@ class Node:
         """Raises Differs."""
         hashing = machine.hash_at(0)
         assert isinstance(hashing, Hashing)
-        while not hashing.step(HASH_ROWS_A_SLICE):
+        while not hashing.step(ROWS_A_SLICE):
             pass  # nobody is served yet
         members = machine.membership.members
         await corruption.check_at_start(member_id, hashing.result, members, self._discovery)

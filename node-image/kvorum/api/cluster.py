@@ -132,4 +132,4 @@ def member_promote(server: Server, call: Call) -> None:
     request = _parse(call, rpc.MemberPromoteRequest)
     if request is not None:
         done = _answer_with_members(server, call, rpc.MemberPromoteResponse)
-        server.spawn(reconfiguration.promote(server, request.ID, done), call)
+        server.tasks.spawn(reconfiguration.promote(server, request.ID, done), call)

@@ -36,7 +36,7 @@ def put(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
-    refused = server.refuses_for_space(request) or checks.put(request)
+    refused = server.quota.refuses(request) or checks.put(request)
     if refused is not None:
         fail(call, refused)
     else:
@@ -76,7 +76,7 @@ def txn(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
-    refused = server.refuses_for_space(request) or checks.txn(request, server.settings.txn_ops_max)
+    refused = server.quota.refuses(request) or checks.txn(request, server.settings.txn_ops_max)
     if refused is not None:
         fail(call, refused)
     elif is_read_only(request):
@@ -133,7 +133,7 @@ class _Compacted:
         self._call = call
 
     def reply(self, body: bytes) -> None:
-        self._server.when_compacted(lambda: self._call.reply(body))
+        self._server.compaction.when_done(lambda: self._call.reply(body))
 
     def fail(self, code: int, message: str) -> None:
         self._call.fail(code, message)

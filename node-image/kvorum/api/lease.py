@@ -30,7 +30,7 @@ def grant(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
-    refused = server.refuses_for_space(request)
+    refused = server.quota.refuses(request)
     if refused is not None:
         fail(call, refused)
         return
@@ -59,7 +59,7 @@ def time_to_live(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
-    server.spawn(_time_to_live(server, call, request), call)
+    server.tasks.spawn(_time_to_live(server, call, request), call)
 
 
 async def _time_to_live(server: Server, call: Call, request: rpc.LeaseTimeToLiveRequest) -> None:
@@ -108,7 +108,7 @@ def keep_alive(server: Server, call: Call) -> None:
     call.on_message = on_message
     call.on_end = lambda: renewals.put_nowait(None)
     call.on_close = lambda: renewals.put_nowait(None)
-    server.spawn(_keep_alive(server, call, renewals), call)
+    server.tasks.spawn(_keep_alive(server, call, renewals), call)
 
 
 async def _keep_alive(server: Server, call: Call, renewals: "asyncio.Queue[bytes | Refusal | None]") -> None:

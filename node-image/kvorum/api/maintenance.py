@@ -14,7 +14,7 @@ from kvorum.api.kv import bad_request, fail
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.raft.message import NONE
-from kvorum.server import reconfiguration
+from kvorum.server import hashing, reconfiguration
 from kvorum.server.server import Server
 from kvorum.server.snapshot_db import ConversionFailed
 from kvorum.state import refusal
@@ -71,11 +71,11 @@ def hash_kv(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
-    server.spawn(_hash_kv(server, call, request.revision), call)
+    server.tasks.spawn(_hash_kv(server, call, request.revision), call)
 
 
 async def _hash_kv(server: Server, call: Call, revision: int) -> None:
-    answer = await server.hash_kv(revision)
+    answer = await hashing.hash_kv(server, revision)
     if isinstance(answer, Refusal):
         fail(call, answer)
         return
@@ -88,12 +88,12 @@ def alarm(server: Server, call: Call) -> None:
 
 
 def defragment(server: Server, call: Call) -> None:
-    server.spawn(_defragment(server, call), call)
+    server.tasks.spawn(_defragment(server, call), call)
 
 
 async def _defragment(server: Server, call: Call) -> None:
     try:
-        await server.defragment()
+        await server.commits.defragment()
     except StorageFault as fault:
         call.fail(Code.RESOURCE_EXHAUSTED, f"kvorum: {fault}")
         return
@@ -105,7 +105,7 @@ def snapshot(server: Server, call: Call) -> None:
 
     def asked(message: bytes) -> None:
         call.on_message = call.on_end = None
-        task = server.spawn(_snapshot(server, call), call)
+        task = server.tasks.spawn(_snapshot(server, call), call)
 
         def closed() -> None:
             task.cancel()

@@ -69,7 +69,7 @@ class MemberCollector(Collector):
         counters = {
             "etcd_server_leader_changes_seen": server.leader_changes,
             "etcd_server_proposals_failed": server.proposals_failed,
-            "etcd_server_slow_read_indexes": server.slow_reads,
+            "etcd_server_slow_read_indexes": server.reads.slow_count,
             "etcd_server_slow_apply": server.slow_applies,
             "etcd_network_client_grpc_sent_bytes": traffic.clients_sent_bytes,
             "etcd_network_client_grpc_received_bytes": traffic.clients_received_bytes,
@@ -86,8 +86,8 @@ class MemberCollector(Collector):
         yield _labelled("etcd_server_version", "server_version", server.settings.claimed_version)
         yield _labelled("etcd_cluster_version", "cluster_version", machine.membership.cluster_version or NOT_DECIDED)
         yield _labelled("kvorum_version", "version", __version__)
-        yield _histogram("etcd_disk_wal_fsync_duration_seconds", server.sync_seconds)
-        yield _histogram("etcd_disk_backend_commit_duration_seconds", server.commit_seconds)
+        yield _histogram("etcd_disk_wal_fsync_duration_seconds", server.log_writer.sync_seconds)
+        yield _histogram("etcd_disk_backend_commit_duration_seconds", server.commits.commit_seconds)
         yield from _process()
 
 

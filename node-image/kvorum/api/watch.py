@@ -34,7 +34,7 @@ class WatchStream:
         # A client that has no more requests is still told of its watches, as etcd does: no on_end.
         call.on_close = self._on_close
         if call.metadata("hasleader") == "true":
-            server.stream_opened(self)
+            server.leader_bound.add(self)
 
     @property
     def buffered_bytes(self) -> int:
@@ -119,4 +119,4 @@ class WatchStream:
         for watcher in self._watchers.values():
             self._server.watches.remove(watcher)
         self._watchers.clear()
-        self._server.stream_closed(self)
+        self._server.leader_bound.discard(self)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from kvorum.state.refusal import Refusal
 
+WAITING_MAX = 50_000  # proposals without an answer, and as many reads (etcd: 5,000 entries committed, not applied)
+
 
 class Answer(Protocol):
     """Exactly one of the two is called, once."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from kvorum.raft.message import Message
 from kvorum.server import reconfiguration
 from kvorum.server.answer import Done
+from kvorum.server.hashing import hash_kv
 from kvorum.server.peers import LeaseLife
 from kvorum.server.server import Server
 from kvorum.server.snapshots import Incoming, SnapshotRefused
@@ -63,7 +64,7 @@ class AskedByPeers:
         return LeaseLife(self._server.lessor.remaining_s(lease_id), lease.ttl_s, attached)
 
     async def hash_kv(self, revision: int) -> tuple[int, int, int] | Refusal:
-        found = await self._server.hash_kv(revision)
+        found = await hash_kv(self._server, revision)
         if isinstance(found, Refusal):
             return found
         return found.hash, self._server.machine.revision, found.compact_revision

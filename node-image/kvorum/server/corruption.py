@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kvorum.etcdpb.rpc_pb2 import AlarmRequest, AlarmType
 from kvorum.server.answer import Done
+from kvorum.server.hashing import hash_kv
 from kvorum.server.peers import PeerHash, PeerRefused
 from kvorum.state.hash_kv import KeySpaceHash
 from kvorum.state.membership import Member, hex_id
@@ -126,12 +127,12 @@ async def every(server: "Server", interval_s: float, check: Callable[["Server"],
 
 async def check_now(server: "Server") -> None:
     """--experimental-corrupt-check-time: all keys at the leader's revision."""
-    before = await server.hash_kv(0)
+    before = await hash_kv(server, 0)
     assert not isinstance(before, Refusal), before
     told = await ask_all(server.peers, _others(server), before.revision)
     if not await _still_leads(server):
         return
-    after = await server.hash_kv(0)
+    after = await hash_kv(server, 0)
     assert not isinstance(after, Refusal), after
     differing = differing_now(before, after, told)
     if after.revision == before.revision and after.compact_revision == before.compact_revision:

@@ -2,7 +2,7 @@
 
 Noticed ahead where possible, by what the file system has left, so that the log's reserved space serves what a member
 must still write: votes, and what a leader with more space sends. What finds no space all the same waits and is
-tried again (Server, Wal, LmdbStore). A leader hands over once, when its disk gets full: another may have more space.
+tried again (LogWriter, Commits). A leader hands over once, when its disk gets full: another may have more space.
 """
 
 import logging
@@ -57,7 +57,7 @@ class FullDisk:
         if server.ticks < self._look_tick:
             return
         self._look_tick = server.ticks + max(1, LOOK_EVERY_MS // server.settings.heartbeat_ms)
-        if not server.find_log_space():
+        if not server.log_writer.find_space():
             self._begin("there is no space for the next file of the log")
         try:
             free = self._free_bytes()

@@ -132,7 +132,7 @@ class Snapshots:
     def begin(self) -> None:
         """Takes a snapshot of what is applied now."""
         self.due_index = NEVER  # before this one is done
-        self._server.run(self._take_and_purge())
+        self._server.tasks.run(self._take_and_purge())
 
     async def _take_and_purge(self) -> None:
         next_index = self._server.machine.applied_index + self._count
@@ -147,10 +147,10 @@ class Snapshots:
         machine = server.machine
         tree = encode_v2_tree(machine.membership)
         snapshot = Snapshot(machine.applied_index, machine.applied_term, machine.conf_state, tree)
-        await server.commit()
+        await server.commits.catch_up()
         try:
             await self._save(snapshot)
-            await server.write_mark(snapshot)
+            await server.log_writer.write_mark(snapshot)
         except (SnapFailed, NoSpace) as error:
             log.error("no snapshot was taken; the log grows until the next one: %s", error)
             return False
@@ -188,7 +188,7 @@ class Snapshots:
         try:
             async with self._files_lock:
                 oldest_index = await self.in_thread(self._files.purge, settings.snapshots_max)
-            await self._server.purge_log(oldest_index, settings.wals_max)
+            await self._server.log_writer.purge(oldest_index, settings.wals_max)
         except StorageFault as error:
             log.error("old snapshots and segments of the log stay: %s", error)
 
@@ -201,7 +201,7 @@ class Snapshots:
             return
         self._sending.add(message.to)
         self._keeping += 1
-        self._server.run(self._send(message))
+        self._server.tasks.run(self._send(message))
 
     async def _send(self, message: Message) -> None:
         server, name = self._server, hex_id(message.to)
@@ -239,7 +239,7 @@ class Snapshots:
     async def _export(self, path: Path) -> Snapshot:
         """Everything applied by now, written by another process. Raises ConversionFailed."""
         server = self._server
-        await server.commit()
+        await server.commits.catch_up()
         missing_bytes = server.full_disk.missing_bytes(server.store.size_in_use_bytes)
         if missing_bytes:
             raise ConversionFailed(

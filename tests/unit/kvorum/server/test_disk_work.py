@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kvorum.server import server as server_module
+from kvorum.server import commits, log_writer
 from kvorum.server.server import Server
 from kvorum.server.settings import Settings
 from kvorum.storage.fault import NoSpace, StoreFailed
@@ -44,11 +44,11 @@ def test_a_defragmentation_without_space_is_refused_and_changes_nothing(tmp_path
         await put(server, b"k", b"v").body()
         space.tables = True
         with pytest.raises(NoSpace):
-            await server.defragment()
+            await server.commits.defragment()
         space.tables = False
-        await asyncio.wait_for(server.defragment(), COMMIT_S)
+        await asyncio.wait_for(server.commits.defragment(), COMMIT_S)
         await put(server, b"k", b"w").body()
-        await asyncio.wait_for(server.commit(), COMMIT_S)
+        await asyncio.wait_for(server.commits.catch_up(), COMMIT_S)
         assert b"w" in await read(server, b"k").body()
 
     run(tmp_path, story, QUIET)
@@ -57,8 +57,8 @@ def test_a_defragmentation_without_space_is_refused_and_changes_nothing(tmp_path
 def test_what_a_defragmentation_committed_is_known_to_be_durable(tmp_path: Path) -> None:
     async def story(cluster: Cluster, server: Server) -> None:
         await put(server, b"k", b"v").body()
-        await server.defragment()
-        await asyncio.wait_for(server.commit(), COMMIT_S)  # nothing is left to commit, and nobody waits for it
+        await server.commits.defragment()
+        await asyncio.wait_for(server.commits.catch_up(), COMMIT_S)  # nothing is left, and nobody waits for it
 
     run(tmp_path, story, QUIET)
 
@@ -80,7 +80,7 @@ def test_a_member_may_be_stopped_while_it_defragments(tmp_path: Path, monkeypatc
             return wait_and_copy
 
         monkeypatch.setattr(server.store, "begin_defragment", begin_slowly)
-        defragmenting = asyncio.ensure_future(server.defragment())
+        defragmenting = asyncio.ensure_future(server.commits.defragment())
         await asyncio.get_running_loop().run_in_executor(None, begun.wait, COMMIT_S)
         await put(server, b"k", b"w").body()
         go_on.set()
@@ -98,7 +98,7 @@ def test_snapshots_get_their_turn_under_writes_that_never_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests come while the slow disk syncs, so the next sync begins as soon as one ends."""
-    monkeypatch.setattr(server_module, "SYNC_INLINE_S", -1.0)  # every sync goes to the thread
+    monkeypatch.setattr(log_writer, "SYNC_INLINE_S", -1.0)  # every sync goes to the thread
     sync = Wal.sync
 
     def sync_slowly(wal: Wal) -> None:
@@ -130,7 +130,7 @@ def test_tables_without_space_hold_up_a_follower_and_not_its_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its log has space of its own, so the cluster goes on, and so would it."""
-    monkeypatch.setattr(server_module, "PENDING_ROWS_MAX", 100)
+    monkeypatch.setattr(commits, "PENDING_ROWS_MAX", 100)
 
     async def story(cluster: Cluster, server: Server) -> None:
         follower = cluster.follower()
@@ -156,7 +156,7 @@ def test_a_commit_that_fails_ends_the_process_also_where_a_defragmentation_asked
         with monkeypatch.context() as broken:
             broken.setattr(server.store, "_fill", fail)
             with pytest.raises(StoreFailed):
-                await server.defragment()
+                await server.commits.defragment()
         assert [str(error) for error in cluster.broken] != []
         cluster.broken.clear()
 

@@ -40,12 +40,12 @@ def test_with_little_left_writes_are_refused_and_reads_and_deletes_go_on(tmp_pat
         server = cluster.leader()
         space = cluster.space[server.member_id]
         await put(server, b"k", b"v").body()
-        assert server.refuses_for_space(PUT) is None
+        assert server.quota.refuses(PUT) is None
         space.free_bytes = FREE_BYTES_MIN - 1
         await until_full(cluster, server)
-        assert server.refuses_for_space(PUT) == refusal.NO_SPACE
-        assert server.refuses_for_space(rpc.LeaseGrantRequest(TTL=10)) == refusal.NO_SPACE
-        assert server.refuses_for_space(rpc.TxnRequest()) is None, "it writes nothing"
+        assert server.quota.refuses(PUT) == refusal.NO_SPACE
+        assert server.quota.refuses(rpc.LeaseGrantRequest(TTL=10)) == refusal.NO_SPACE
+        assert server.quota.refuses(rpc.TxnRequest()) is None, "it writes nothing"
         assert value_of(await read(server, b"k").body()) == b"v"
         await propose(server, b"\x2a", rpc.DeleteRangeRequest(key=b"k")).body()
         assert not server.machine.alarms.is_active(rpc.NOSPACE), "that is for a quota, and somebody must clear it"
@@ -55,7 +55,7 @@ def test_with_little_left_writes_are_refused_and_reads_and_deletes_go_on(tmp_pat
         assert server.full_disk.is_full, "a little more is not enough: it would go back and forth"
         space.free_bytes = FREE_BYTES_AGAIN
         await until_full(cluster, server, full=False)
-        assert server.refuses_for_space(PUT) is None
+        assert server.quota.refuses(PUT) is None
 
     run(tmp_path, 1, story)
 
@@ -101,7 +101,7 @@ def test_a_commit_that_finds_no_space_is_made_again(tmp_path: Path) -> None:
         assert value_of(await read(server, b"k").body()) == b"v"
         space.tables = False
         await until_full(cluster, server, full=False)
-        await server.commit()
+        await server.commits.catch_up()
         assert server.store.pending_count == 0
 
     run(tmp_path, 1, story)

@@ -9,8 +9,7 @@ import pytest
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.raft.message import MessageType
 from kvorum.server import reconfiguration
-from kvorum.server.answer import Done
-from kvorum.server.server import WAITING_MAX
+from kvorum.server.answer import WAITING_MAX, Done
 from kvorum.state import refusal
 from kvorum.state.refusal import Refusal
 
@@ -89,7 +88,7 @@ def test_a_read_at_a_member_that_lags_waits_until_it_has_applied_what_was_acknow
         wire.lost = lambda message: message.type is MessageType.APPEND and message.to == lagging.member_id
         await put(leader, b"k", b"new").body()
         reading = read(lagging, b"k")
-        await cluster.until(lambda: bool(lagging._unapplied_reads), "the leader's word on the read")
+        await cluster.until(lambda: bool(lagging.reads.unapplied), "the leader's word on the read")
         assert not reading.done, "the leader has said how far to wait"
         wire.lost = lambda message: False
         assert value_of(await reading.body()) == b"new"
@@ -187,7 +186,7 @@ def test_nobody_waits_for_a_member_that_retired_or_stopped(tmp_path: Path) -> No
         wire.lost = lambda message: message.type is MessageType.APPEND and message.to == gone.member_id
         await put(leader, b"k", b"v").body()
         waiting = [read(gone, b"k")]
-        await cluster.until(lambda: bool(gone._unapplied_reads), "a read that waits to be applied")
+        await cluster.until(lambda: bool(gone.reads.unapplied), "a read that waits to be applied")
         cluster.cut_off(gone.member_id)
         waiting += [read(gone, b"k"), put(gone, b"k", b"w")]
         gone.retire()
@@ -255,7 +254,7 @@ def test_compaction_answers_a_physical_request_only_when_the_rows_are_gone(tmp_p
         await put(server, b"k", b"last").body()
         await propose(server, b"\x3a", rpc.CompactionRequest(revision=server.machine.revision)).body()
         done: list[bool] = []
-        server.when_compacted(lambda: done.append(True))
+        server.compaction.when_done(lambda: done.append(True))
         assert not done
         await cluster.until(lambda: bool(done), "the compaction")
         assert len(list(server.store.scan("key"))) == 1

@@ -65,7 +65,7 @@ def test_a_copy_that_would_fill_the_disk_is_not_begun(tmp_path: Path) -> None:
     async def story(cluster: Cluster) -> None:
         server = cluster.leader()
         await write(server, 0, 200, size=100_000)
-        await server.commit()
+        await server.commits.catch_up()
         cluster.space[server.member_id].free_bytes = FREE_BYTES
         with pytest.raises(ConversionFailed, match=r"no space for a copy of the database, \d+ MiB are missing"):
             async with server.snapshots.exported():

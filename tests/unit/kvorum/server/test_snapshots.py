@@ -12,6 +12,7 @@ import pytest
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.raft.message import ConfState, Entry, HardState, Message, MessageType, Snapshot
 from kvorum.raft.progress import ProgressState
+from kvorum.server.hashing import hash_kv
 from kvorum.server.server import Server
 from kvorum.server.snapshots import SnapshotRefused, insist, raft_log_from
 from kvorum.server.watch_hub import Watcher
@@ -53,7 +54,7 @@ async def write_until(server: Server, done: Callable[[], bool], size: int = 10) 
 async def hashes_equal(cluster: Cluster, *servers: Server) -> None:
     revision = max(server.machine.revision for server in servers)
     await cluster.until(lambda: all(server.machine.revision == revision for server in servers), "one revision")
-    hashes = {str(await server.hash_kv(revision)) for server in servers}
+    hashes = {str(await hash_kv(server, revision)) for server in servers}
     assert len(hashes) == 1, hashes
     leases = [[(lease.id, lease.ttl_s, lease.sorted_keys()) for lease in server.machine.leases] for server in servers]
     assert leases == [leases[0]] * len(servers)
