@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 USER, ROLE = b"user", b"role"  # who may do something, beside root
 KEYS = tuple(b"key-%d" % number for number in range(8))
 ALL_KEYS = (b"key-", b"key.")
-LEASE_TTLS_S = (1, 2, 3, 5)
 LEASES_REMEMBERED = 4
 VOTERS_MAX = 5  # before more come; joint changes may add two at once
 SHRINK = {1: 0.0, 2: 0.1, 3: 0.3}  # chance that one of so many voters may go: small groups have fewer ways to fail
@@ -44,6 +43,14 @@ class Clients:
         self.likes_joint = rng.random() < 0.5
         self._haste = rng.choice((1, 3))  # of promotions against removals
         self._patience = rng.choice((0.0, 0.3, 0.9))  # with a learner
+        inclination = world.inclination
+        self._lease_ttls_s = inclination.lease_ttls_s
+        self._keeps_even = inclination.keeps_even
+        self._operations = OPERATIONS + LEASE_OPERATIONS * inclination.lease_operations
+        if inclination.likes_joint is not None:
+            self.likes_joint = inclination.likes_joint
+        if inclination.patience is not None:
+            self._patience = inclination.patience
 
     # -- whom to ask
 
@@ -64,7 +71,7 @@ class Clients:
 
     def operations(self) -> list[Action]:
         """One thing that a client does."""
-        return self._rng.choice(OPERATIONS)(self, self._somebody().id)
+        return self._rng.choice(self._operations)(self, self._somebody().id)
 
     def _envelope(self) -> InternalRaftRequest:
         self._next_id += 1
@@ -130,7 +137,7 @@ class Clients:
         envelope = self._envelope()
         self._next_lease += 1
         envelope.lease_grant.ID = self._next_lease
-        envelope.lease_grant.TTL = self._rng.choice(LEASE_TTLS_S)
+        envelope.lease_grant.TTL = self._rng.choice(self._lease_ttls_s)
         self._remember(self._next_lease)
         key = self._envelope()
         key.put.key, key.put.value, key.put.lease = self._rng.choice(KEYS), self._value(), self._next_lease
@@ -255,6 +262,8 @@ class Clients:
             return self._joint_changes(members)
         if members.learners and rng.random() < self._patience:
             return []
+        if self._keeps_even and not members.learners and len(members.voters) % 2 == 0:
+            return [("change", self._somebody().id, "learn", self._next_member)]
         if members.learners:
             wishes += [("promote", learner) for learner in members.learners] * self._haste
             wishes += [("remove", learner) for learner in members.learners]
@@ -305,3 +314,5 @@ OPERATIONS: tuple[Callable[[Clients, int], list[Action]], ...] = (
     Clients.disarm,
     Clients.disarm,
 )
+
+LEASE_OPERATIONS: tuple[Callable[[Clients, int], list[Action]], ...] = (Clients.keep_alive,)

@@ -1,8 +1,8 @@
 """Under one member: the real write-ahead log on a simulated disk, tables with LMDB's promise, received snapshots.
 
 A power cut loses any sectors that were not synced (power_cut.SimDisk), a kill of the process loses nothing. Beside the
-bytes a plain ledger is kept of what is durable: the oracle judges by it, and what the log holds after a crash is
-compared with it. Knows nothing of who leads or what entries mean.
+bytes a plain ledger is kept of what is durable: the oracle judges by it, and after a crash the log must hold what the
+ledger does, and perhaps some of what was written since the last sync. Knows nothing of who leads or what entries mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -120,6 +120,15 @@ class Ledger:
             self.compacted_index, self.compacted_term = write.index, write.term
             self.entries = []
 
+    def agrees_with(self, other: "Ledger") -> bool:
+        """In votes, and in the entries that neither has compacted. (A commit index is written without a sync.)"""
+        first = max(self.compacted_index, other.compacted_index)
+        mine, others = (
+            (ledger.hard_state.term, ledger.hard_state.vote, ledger.entries[first - ledger.compacted_index :])
+            for ledger in (self, other)
+        )
+        return mine == others
+
     def forget_up_to(self, index: int) -> None:
         term = self.term(index)
         assert term is not None, (index, self.compacted_index, self.last_index)
@@ -204,7 +213,6 @@ class MemberDisk:
             self.files.kill()
         else:
             self.files.cut(rng)
-        self._unsynced.clear()
         try:
             self.wal, replay = Wal.open(WAL_PATH, disk=self.files, segment_bytes=SEGMENT_BYTES)
         except StorageFault as fault:
@@ -212,13 +220,15 @@ class MemberDisk:
         self._replay = replay
         mark = replay.snapshot
         entries = [entry for entry in replay.entries if entry.index > mark.index]
-        self.ledger = Ledger(
+        found = Ledger(
             hard_state=replay.hard_state,
             compacted_index=mark.index,
             compacted_term=mark.term,
             entries=entries,
             applied_index=applied_index(self.tables),
         )
+        self._compare(found)
+        self.ledger = found
         if mark.index > self.ledger.applied_index:
             if mark.index not in self.incoming:
                 raise Violation(
@@ -226,6 +236,19 @@ class MemberDisk:
                 )
             self.take_into_use(mark.index)
         self.incoming.clear()
+
+    def _compare(self, found: Ledger) -> None:
+        """The log must hold all that was synced, and of what was not the first few writes: each of them or none."""
+        kept, unsynced = self.ledger, self._unsynced
+        self._unsynced = []
+        is_equal = kept.agrees_with(found)
+        for write in unsynced:
+            if is_equal:
+                return
+            kept.keep(write)
+            is_equal = kept.agrees_with(found)
+        if not is_equal:
+            raise Violation("synced writes gone", f"after a crash the log holds {found}, it should be {kept}")
 
     def open(self) -> CrashStore:
         """The tables that a member starts from, as of their last commit."""

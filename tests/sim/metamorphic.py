@@ -14,7 +14,7 @@ from kvorum.state.machine import Machine
 from tests.sim.disk import CrashStore, empty_tables
 from tests.sim.judge import Judge, digest_of, new_machine
 from tests.sim.membership import Members
-from tests.sim.violation import Violation
+from tests.sim.violation import WAYS_PART, Violation
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +102,4 @@ class _Follower:
         index = self._machine.applied_index
         found, expected = digest_of(self._machine), self._judge.digest_at(index)
         if found != expected:
-            raise Violation("ways part", f"{self._way.name}, at {index}: {found.difference(expected)}")
+            raise Violation(WAYS_PART, f"{self._way.name}, at {index}: {found.difference(expected)}")

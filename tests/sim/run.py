@@ -16,12 +16,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from tests.sim import metamorphic
 from tests.sim.schedule import Schedule
 from tests.sim.trace import describe, failure_kind, minimise, record
+from tests.sim.violation import NOT_WELL
 from tests.sim.world import Parts, World
 
 WORLD_STEPS = 2500
 STEPS_DEFAULT = 200_000
 MINIMISE_SECONDS_MAX = 60.0
 TRACE_LINES_MAX = 150
+NOT_HEALED_SHARE = 10  # one in so many
 # In so many steps, about half of what they do on average: fewer, and the simulation has stopped to try.
 MINIMA_STEPS = 100_000
 MINIMA = {
@@ -92,6 +94,11 @@ def too_quiet(counts: Counter[str], steps: int) -> dict[str, int]:
     return {name: counts[name] for name, least in MINIMA.items() if counts[name] < least * share}
 
 
+def are_too_many_ill(counts: Counter[str]) -> bool:
+    """Whether more worlds did not get well again than those without pre-votes account for."""
+    return counts["not healed"] > max(1, counts["worlds"] // NOT_HEALED_SHARE)
+
+
 def explain(failed: Failed, steps: int) -> str:
     """For whoever has to find out: the command, and the smallest trace that fails alike."""
     lines = [
@@ -102,6 +109,8 @@ def explain(failed: Failed, steps: int) -> str:
     if kind == failed.kind:
         smaller = minimise(failed.seed, Parts(), trace, kind, seconds=MINIMISE_SECONDS_MAX)
         lines.append(f"  trace: {len(smaller)} of {len(trace)} actions (time in ticks, member, what)")
+        if kind == NOT_WELL:
+            lines.append("  (no action is to blame for that, so all are there)")
         shown = describe(smaller)
         if len(shown) > TRACE_LINES_MAX:
             lines.append(f"  ... {len(shown) - TRACE_LINES_MAX} more before these")
@@ -124,6 +133,9 @@ def main(arguments: list[str]) -> int:
         return 1
     for name, count in sorted(counts.items()):
         print(f"  {name:20} {count:8}")
+    if are_too_many_ill(counts):
+        print(f"FAILED seed {seed}: of {counts['worlds']} worlds {counts['not healed']} did not heal", file=sys.stderr)
+        return 1
     quiet = too_quiet(counts, options.steps)
     if quiet:
         print(f"FAILED seed {seed}: too little happened: {quiet}", file=sys.stderr)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from kvorum.raft.message import Message, MessageType
 
 from tests.sim.clients import Clients
-from tests.sim.violation import Violation
+from tests.sim.inclination import inclination_of
+from tests.sim.violation import NOT_WELL, Violation
 
 if TYPE_CHECKING:
     from tests.sim.member import Member
@@ -24,13 +25,12 @@ if TYPE_CHECKING:
 Action = tuple[Any, ...]  # a name out of world.HAPPENINGS and its arguments
 
 ELECTION_TICKS = 10
-VOTERS_MAX = 5
 LINK_MESSAGES_MAX = 400  # under way at once, then the network drops: a group cut apart must not fill the memory
 AUDIT_STEPS = 500  # between looks at whole logs
 HEALING_TICKS_MAX = 600  # after the faults end, all must be well again within this
 PROBE_TICKS = 20
+FAVOURITE_SHARE = 0.5  # of faults, where a world has a favourite
 JOINT_CHANGE_SHARE = 0.12  # at least, where joint configurations are tried
-DIES_OF_A_VOTE = 0.1  # a chance, in every world
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,8 @@ class Schedule:
         """recorded: where to note each action, with its time."""
         self.seed = seed
         self.rng = rng = random.Random(f"{seed}/schedule")
-        self.faults = Faults.drawn(rng)
+        self.inclination = inclination_of(seed)
+        self.faults = replace(Faults.drawn(rng), **self.inclination.faults)
         self.steps = 0
         self.counts: Counter[str] = Counter()
         self._recorded = recorded
@@ -234,7 +235,7 @@ class Schedule:
     def _write_begun(self, member: "Member") -> None:
         """Now and then the power goes when all is synced and nothing is sent yet; rather where that is a vote."""
         rng, takes = self.rng, self.rng.random() * self.faults.write_ticks_max
-        dies = rng.random() < (DIES_OF_A_VOTE if member.is_writing_vote else self.faults.dies_written)
+        dies = rng.random() < (self.inclination.dies_of_a_vote if member.is_writing_vote else self.faults.dies_written)
         self.at(takes, "written", member.id, rng.randrange(1, 1 << 30) if dies else 0)
         if dies:
             self.at(takes + rng.random() * rng.choice((0.5, 20.0)), "restart", member.id)
@@ -304,7 +305,9 @@ class Schedule:
             self._elect_without(None)  # nothing is as dull as a group that is kept from ever having a leader
             return
         victim = (leader if rng.random() < 0.5 else None) or rng.choice(running)
-        rng.choice(FAULTS)(self, victim)
+        favourite = FAVOURITES.get(self.inclination.fault)
+        fault = favourite if favourite is not None and rng.random() < FAVOURITE_SHARE else rng.choice(FAULTS)
+        fault(self, victim)
 
     def _crash(self, victim: "Member") -> None:
         self.perform("crash", victim.id, self.rng.randrange(1, 1 << 30), self.rng.random() < 0.3)
@@ -371,18 +374,21 @@ class Schedule:
     def _coup(self, victim: "Member") -> None:
         """The leader is cut off and does not know it, while the others elect somebody, and perhaps somebody else after
         that. Clients write and read on both sides."""
-        rng, old = self.rng, self.clients.leader()
+        rng, old, coup = self.rng, self.clients.leader(), self.inclination.coup
         running = {member.id for member in self.clients.running() if member is not old}
         if old is None or not self.world.oracle.newest_members.has_majority(running):
             self._upheaval(victim)
             return
         self.counts["coups"] += 1
-        self._isolate(old, rng.uniform(5.0, 20.0))
+        lasting = rng.uniform(*coup.cut)
+        self._isolate(old, lasting)
         self._elect_without(old)
-        for _ in range(rng.randint(2, 8)):
+        for _ in range(rng.randint(*coup.asks)):
             self.at(rng.random() * 8.0, "ask", old.id)
-        if rng.random() < 0.6:
-            self.at(rng.uniform(3.0, 15.0), "depose")
+        for _ in range(coup.looks):
+            self.at(rng.random() * lasting, "look", old.id)
+        if rng.random() < coup.second:
+            self.at(rng.uniform(*coup.reign), "depose", old.id)
 
     def _rush(self) -> None:
         """Whoever waited for a leader asks the new one; who knows the old one reads there, as long as it believes."""
@@ -406,9 +412,11 @@ class Schedule:
         for action in ask(number):
             self.perform(*action)
 
-    def _depose(self) -> None:
+    def _depose(self, old: int) -> None:
         leader = self.clients.leader()
-        if leader is not None:
+        if leader is not None and leader.id == old and self.inclination.coup.waits:
+            self.at(1.0, "depose", old)  # nobody has followed it yet
+        elif leader is not None:
             if self.rng.random() < 0.5:
                 self._brief_death(leader.id)
             else:
@@ -462,7 +470,7 @@ class Schedule:
             if world.now >= end:
                 # Without pre-votes members that cannot win go on raising the term, and luck decides when it ends.
                 if world.config.pre_vote and world.config.check_quorum and not self._is_stuck_by_removal():
-                    raise Violation("not well", f"{HEALING_TICKS_MAX} ticks after the last fault: {world.describe()}")
+                    raise Violation(NOT_WELL, f"{HEALING_TICKS_MAX} ticks after the last fault: {world.describe()}")
                 self.counts["not healed"] += 1
                 return
             self._run_event()
@@ -527,3 +535,5 @@ FAULTS: "tuple[Callable[[Schedule, Member], None], ...]" = (
     Schedule._upheaval,
     *(Schedule._coup,) * 6,
 )
+
+FAVOURITES: "dict[str, Callable[[Schedule, Member], None]]" = {"coup": Schedule._coup, "upheaval": Schedule._upheaval}

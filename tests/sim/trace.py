@@ -16,8 +16,9 @@ from kvorum.etcdpb.rpc_pb2 import RangeRequest
 from kvorum.raft.message import Message
 from kvorum.state.v2_request import is_v2_request
 
+from tests.sim import metamorphic
 from tests.sim.schedule import Action, Schedule
-from tests.sim.violation import Violation
+from tests.sim.violation import WAYS_PART, Violation
 from tests.sim.world import Parts, World
 
 Trace = list[tuple[float, Action]]  # when, in ticks, and what
@@ -69,6 +70,7 @@ def record(seed: int, steps: int, parts: Parts) -> tuple[Trace, str]:
         schedule = Schedule(seed, parts, make_world, recorded=recorded)
         schedule.run(steps)
         schedule.heal()
+        _check_ways(schedule.world)
     except Exception as error:  # noqa: BLE001 - whatever the product raises is what is looked for
         kind = failure_kind(error)
     else:
@@ -80,8 +82,18 @@ def _with_names(action: Action, names: Names) -> Action:
     return (action[0], names.name(action[1])) if action[0] == "deliver" else action
 
 
-def play(seed: int, parts: Parts, trace: Sequence[tuple[float, Action]]) -> BaseException | None:
-    """Performs the actions in a new world, and nothing else. The failure, if there is one."""
+def _check_ways(world: World) -> None:
+    metamorphic.check(world.judge, world.oracle.committed, world.seed, world.parts.member.machine_class)
+
+
+def play(
+    seed: int, parts: Parts, trace: Sequence[tuple[float, Action]], *, in_other_ways: bool = False
+) -> BaseException | None:
+    """Performs the actions in a new world, and nothing else; then whole logs are looked at. The failure, if there is
+    one.
+
+    in_other_ways: whether what was committed is applied in other ways, too, which takes longer.
+    """
     names = Names()
     try:
         world = World(seed, parts, names.add, lambda member: None)
@@ -93,21 +105,27 @@ def play(seed: int, parts: Parts, trace: Sequence[tuple[float, Action]]) -> Base
                     continue
                 action = ("deliver", message)
             world.perform(action)
+        world.oracle.audit(world.members.values())
+        if in_other_ways:
+            _check_ways(world)
     except Exception as error:  # noqa: BLE001 - whatever the product raises is what is looked for
         return error
     return None
 
 
 def minimise(seed: int, parts: Parts, trace: Trace, kind: str, *, seconds: float) -> Trace:
-    """A part of trace that still fails in the same way; the shortest that was found in the time."""
+    """A part of trace that still fails in the same way; the shortest that was found in the time.
+
+    All of it where no action is to blame: a group that does not get well again (NOT_WELL).
+    """
     deadline = time.monotonic() + seconds
 
     def fails(candidate: Trace) -> bool:
-        error = play(seed, parts, candidate)
+        error = play(seed, parts, candidate, in_other_ways=kind == WAYS_PART)
         return error is not None and failure_kind(error) == kind
 
     if not fails(trace):
-        return trace  # a failure to get well again: not of any one action
+        return trace
     for name in sorted({action[0] for _, action in trace}):
         without = [step for step in trace if step[1][0] != name]
         if fails(without):

@@ -16,6 +16,7 @@ from kvorum.raft.message import Entry, Message, MessageType
 from kvorum.state.membership import bootstrap_entries
 
 from tests.sim.disk import Tables
+from tests.sim.inclination import inclination_of
 from tests.sim.judge import Judge, LeasePromises
 from tests.sim.member import ELECTION_TICKS, Member
 from tests.sim.membership import Wish, change_data, joint_change, profile
@@ -49,11 +50,12 @@ class World:
         self.cut: set[Link] = set()
         self.images: dict[bytes, Tables] = {}
         self._next_id = OWN_IDS
+        self.inclination = inclination_of(seed)
         rng = random.Random(seed)
         safe = rng.random() < 0.7  # as etcd runs it
         # (Single entries in long pipelines spend all steps on being refused one by one.)
         append_bytes_max, inflight_max = rng.choice(((1, 2), (500, 4), (1 << 20, 1), (1 << 20, 512), (1 << 20, 512)))
-        self.config = Config(
+        drawn = Config(
             id=1,
             election_ticks=ELECTION_TICKS,
             heartbeat_ticks=rng.choice((1, 3, 3)),
@@ -63,8 +65,9 @@ class World:
             inflight_max=inflight_max,
             apply_bytes_max=rng.choice((1, 1000, 1 << 20)),
         )
+        self.config = replace(drawn, **self.inclination.core)
         self.clock_drift = rng.choice((0.0, 0.01, 0.1))
-        first = range(1, rng.choice((1, 2, 2, 3, 3, 3, 3, 4, 4, 5, 7)) + 1)
+        first = range(1, rng.choice(self.inclination.sizes) + 1)
         bootstrap = bootstrap_entries([profile(number, name=f"member-{number}") for number in first])
         self.leases = LeasePromises(self.clock_drift)
         self.judge = Judge(self.leases)
