@@ -195,10 +195,13 @@ class Schedule:
         copies = 2 if rng.random() < faults.duplicate else 1
         if rng.random() < faults.loss:
             copies = 0
+            self.counts["messages lost"] += 1
             self._lost(message)
+        self.counts["messages doubled"] += copies == 2
         for _ in range(copies):
             if rng.random() < faults.straggler:
                 delay = rng.random() * 40.0
+                self.counts["messages late"] += 1
             else:
                 delay = faults.delay_max * (0.5 if faults.is_orderly else rng.random())
             self._under_way[message.sender, message.to] += 1

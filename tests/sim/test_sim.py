@@ -40,3 +40,9 @@ def test_the_same_seed_runs_the_same_world() -> None:
 def test_a_run_in_which_nothing_happens_is_no_proof() -> None:
     assert too_quiet(Counter(), MINIMA_STEPS).keys() == MINIMA.keys()
     assert too_quiet(Counter(MINIMA), MINIMA_STEPS) == {}
+
+
+def test_a_few_worlds_may_stay_ill_but_not_many() -> None:
+    assert not are_too_many_ill(Counter({"worlds": 80, "not healed": 8}))
+    assert are_too_many_ill(Counter({"worlds": 80, "not healed": 9}))
+    assert not are_too_many_ill(Counter({"worlds": 1, "not healed": 1})), "of one nothing can be said"
