@@ -124,8 +124,9 @@ class Snapshots:
     def stop(self) -> None:
         """Waits for what its threads have begun."""
         self._threads.shutdown(wait=True)
-        if self._arrived is not None:
-            self._arrived.store.close()
+        arrived = self._arrived
+        if arrived is not None and arrived.store is not self._server.store:  # else it has taken over: that one's to close
+            arrived.store.close()
 
     # -- its own -----------------------------------------------------------------------------------------------------
 

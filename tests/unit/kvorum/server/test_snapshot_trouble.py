@@ -11,7 +11,8 @@ from kvorum.server import snapshots
 from kvorum.server.snapshot_db import ConversionFailed
 from kvorum.state.machine import Machine
 
-from tests.unit.kvorum.server.cluster import Cluster
+from tests.kit.deadline import wait_until
+from tests.unit.kvorum.server.cluster import DEADLINE_S, Cluster
 from tests.unit.kvorum.server.test_server import run
 from tests.unit.kvorum.server.test_snapshots import SMALL, hashes_equal, left_behind, names, write
 
@@ -66,6 +67,8 @@ def test_a_copy_that_would_fill_the_disk_is_not_begun(tmp_path: Path) -> None:
         server = cluster.leader()
         await write(server, 0, 200, size=100_000)
         await server.commits.catch_up()
+        await write(server, 0, 1)
+        await server.commits.catch_up()  # its size is known once the next commit has begun
         cluster.space[server.member_id].free_bytes = FREE_BYTES
         with pytest.raises(ConversionFailed, match=r"no space for a copy of the database, \d+ MiB are missing"):
             async with server.snapshots.exported():
@@ -133,5 +136,28 @@ def test_tables_on_the_way_to_their_place_are_nobodys_to_clear_away(
         await cluster.until(lambda: lonely.snapshots.received_count == 1, "the snapshot")
         assert busy == [True]
         await hashes_equal(cluster, lonely, cluster.leader())
+
+    run(tmp_path, 3, story, **SMALL)
+
+
+def test_a_member_may_be_stopped_while_a_snapshot_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(cluster: Cluster) -> None:
+        lonely = await left_behind(cluster)
+        files = lonely.snapshots._files
+        swap = files.swap_in
+
+        def swap_in(index: int) -> None:
+            lonely.loop.call_soon_threadsafe(lonely.stop)
+            wait_until(lambda: lonely.stopped, DEADLINE_S, "it is told to stop")
+            swap(index)
+
+        monkeypatch.setattr(files, "swap_in", swap_in)
+        cluster.heal()
+        await cluster.until(lambda: lonely.stopped, "it stops")
+        again = cluster.restart(lonely.member_id)
+        await cluster.until(lambda: again.machine.revision == cluster.leader().machine.revision, "it goes on")
+        await hashes_equal(cluster, again, cluster.leader())
 
     run(tmp_path, 3, story, **SMALL)
