@@ -75,13 +75,13 @@ def instant(line: str) -> str:
 
 
 def last_complaint(path: Path) -> str:
-    """What the last fatal line says; where there is none the last line at all; empty without a log. Bounded."""
+    """What the last fatal line says; where there is none the last line, unless it only logs what was done. Bounded."""
     lines = [line for line in tail(path, 200) if line.strip()]
     for line in reversed(lines):
         said = complaint(line)
         if said is not None:
             return shortened(" ".join(said.split()))
-    return shortened(lines[-1]) if lines else ""
+    return shortened(lines[-1]) if lines and not instant(lines[-1]) else ""
 
 
 def shortened(text: str) -> str:

@@ -178,7 +178,7 @@ def describe_end(code: int | None, log: Path) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     if code == 0:
         return "ended by itself"
-    status = f"ended with exit code {code}" if code is not None else "ended"
+    status = f"ended with exit code {code}" if code is not None else "ended while no operator watched"
     said = member_log.last_complaint(log)
     return f"{status}: {said}" if said else status
 

@@ -233,7 +233,10 @@ def client_of(state: StateDirectory, identity: Identity) -> Client:
     found = addresses(identity)
     urls = [found[name].client_url for name in platform.processes.running(found)]
     if not urls:
-        raise Refused(f"no member of {identity.name} runs\n  Start it with: kvorum-operator local -f FILE")
+        raise Refused(
+            f"no member of {identity.name} runs now\n"
+            "  Start it with: kvorum-operator local -f FILE. If that runs, status.yaml says what it waits for."
+        )
     return Client(urls, timeout_s=CALL_TIMEOUT_S)
 
 

@@ -49,6 +49,7 @@ def test_log_within_bounds_or_missing_stays(log: Path) -> None:
         (['{"level":"info","msg":"c"}', "kvorum: no such flag", ""], "kvorum: no such flag"),
         (['{"level":"fatal","msg":"broken: Traceback:\\n  File\\n"}'], "broken: Traceback: File"),
         (['{"level":"panic","msg":"a"}', "goroutine 1 [running]:"], "a"),
+        (['{"level":"info","ts":"2026-11-25T18:40:04.186920Z","msg":"ready to serve"}'], ""),
         (["[1]", "3", '{"level":"fatal"}'], ""),
         ([], ""),
     ],
