@@ -125,7 +125,7 @@ class Snapshots:
         """Waits for what its threads have begun."""
         self._threads.shutdown(wait=True)
         arrived = self._arrived
-        if arrived is not None and arrived.store is not self._server.store:  # else it has taken over: that one's to close
+        if arrived is not None and arrived.store is not self._server.store:  # the server closes its own
             arrived.store.close()
 
     # -- its own -----------------------------------------------------------------------------------------------------
