@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.kit.deadline import wait_until
+from tests.kit.deadline import DeadlineMissed, wait_until
 from tests.kit.etcd import require_etcd, require_oldest_etcd
 from tests.kit.ports import free_port
 
@@ -141,7 +141,10 @@ class Node:
 
     def wait_healthy(self, deadline_s: float = READY_S) -> None:
         """Until /health is true: a linearizable read succeeded, so a leader was followed a moment ago."""
-        wait_until(lambda: self._checked(self.is_healthy()), deadline_s, f"{self.describe()} is healthy")
+        try:
+            wait_until(lambda: self._checked(self.is_healthy()), deadline_s, f"{self.describe()} is healthy")
+        except DeadlineMissed as missed:
+            raise NodeFailed(f"{missed}\n{self.log_tail()}") from None
 
     def _checked(self, value: bool) -> bool:
         if not self.alive:
