@@ -236,7 +236,7 @@ class Node:
                 raft_log = raft_log_from(beginning.replay, machine, settings.snapshot_catch_up_entries)
                 beginning = replace(beginning, raft_log=raft_log)
             if config.force_new_cluster:
-                beginning = _alone(config, beginning, machine)
+                _make_lone(config, beginning, machine)
             if config.initial_corrupt_check:
                 await self._compare(beginning.member_id, machine)
             opened.pop_all()  # from here on they are the server's
@@ -434,8 +434,8 @@ def _raft(config: Config, beginning: Beginning, machine: Machine) -> RawNode:
     return RawNode(raft_config, storage, applied=machine.applied_index, random=random.SystemRandom().randrange)
 
 
-def _alone(config: Config, beginning: Beginning, machine: Machine) -> Beginning:
-    """The same member as the only one of its cluster. Durable when it returns. Raises StartRefused, WalFailed, NoSpace.
+def _make_lone(config: Config, beginning: Beginning, machine: Machine) -> None:
+    """Makes the member the only one of its cluster; durable when it returns. Raises StartRefused, WalFailed, NoSpace.
 
     All of its log counts as committed. (etcd drops what it does not know to be; our log knows that up to 100 ms later,
     and an entry that nobody was promised may be there as well as not.)
@@ -461,16 +461,12 @@ def _alone(config: Config, beginning: Beginning, machine: Machine) -> Beginning:
     hard_state = HardState(term, vote, last)
     beginning.wal.write(hard_state, entries)
     beginning.wal.sync()
+    held.append(entries)
+    held.set_hard_state(hard_state)
     log.warning(
         "a cluster of one is made out of this member's data",
         extra={"removed-members": len(entries), "commit": last},
     )
-    raft_log = MemoryStorage(
-        hard_state=hard_state,
-        entries=[*held.entries(held.first_index, commit + 1), *entries],
-        snapshot=held.snapshot(),
-    )
-    return replace(beginning, raft_log=raft_log)
 
 
 def _load(machine: Machine, path: Path) -> None:
