@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from kvorum.client import Client
 from kvorum.state.store import ALARM, LEASE
@@ -101,18 +102,23 @@ async def afflicted(world: World, load: Load, until_s: float, hold_s: tuple[floa
             if deck and may_meet(faults[0], deck[-1]) and world.dice.random() < 0.4:
                 faults.append(deck.pop())
             before = load.acknowledged
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for number, fault in enumerate(faults):
-                        held_s = world.dice.uniform(*hold_s) * (1 + number / 2)
-                        group.create_task(getattr(world, fault)(held_s))
-            except* AssertionError as failures:
-                raise AssertionError(f"during {faults}: {failures.exceptions[0]}") from failures
-            world.require_alive()
-            await recovered(load, load.acknowledged, f"calls are answered after {faults}", world)
-            world.counts["rounds"] += 1
+            holds_s = [world.dice.uniform(*hold_s) * (1 + number / 2) for number in range(len(faults))]
+            await inflict(world, load, faults, holds_s)
             world.counts["calls answered during faults"] += load.acknowledged - before
         decks += 1
+
+
+async def inflict(world: World, load: Load, faults: Sequence[str], holds_s: Sequence[float]) -> None:
+    """Faults at once, each for its time; afterwards all live and calls are answered again."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for fault, held_s in zip(faults, holds_s, strict=True):
+                group.create_task(getattr(world, fault)(held_s))
+    except* AssertionError as failures:
+        raise AssertionError(f"during {faults}: {failures.exceptions[0]}") from failures
+    world.require_alive()
+    await recovered(load, load.acknowledged, f"calls are answered after {faults}", world)
+    world.counts["rounds"] += 1
 
 
 def may_meet(one: str, other: str) -> bool:
@@ -210,17 +216,29 @@ def told(counts: Counter[str]) -> str:
     return "\n".join(f"  {name:34} {count}" for name, count in sorted(counts.items()))
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.run", description="one run of the nemesis")
+def asked_for(target: str, description: str, duration_s: float, arguments: list[str]) -> tuple[int, float]:
+    """Seed and seconds of `make TARGET`, told to whoever looks on. duration_s: the default."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.{target}.run", description=description)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--duration", type=float, default=600.0, help="seconds")
+    parser.add_argument("--duration", type=float, default=duration_s, help="seconds")
     options = parser.parse_args(arguments)
-    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
-    print(f"seed {seed}: make chaos SEED={seed} DURATION={options.duration:g} draws the same faults", flush=True)
+    seed: int = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    duration_s = options.duration
+    print(f"seed {seed}: make {target} SEED={seed} DURATION={duration_s:g} draws the same faults", flush=True)
+    return seed, duration_s
+
+
+def end(status: int) -> NoReturn:
+    sys.stdout.flush()
+    os._exit(status)  # gRPC's threads need not be waited for
+
+
+def main(arguments: list[str]) -> int:
+    seed, duration_s = asked_for("chaos", "one run of the nemesis", 600.0, arguments)
     for members in (3, 5):
         started = time.monotonic()
         try:
-            counts = run(seed + members, members, options.duration / 2)
+            counts = run(seed + members, members, duration_s / 2)
         except AssertionError as failed:
             print(f"FAILED {failed}", file=sys.stderr)
             return 1
@@ -229,6 +247,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(status)  # gRPC's threads need not be waited for
+    end(main(sys.argv[1:]))

@@ -9,11 +9,8 @@ the same: leases, alarms, users, roles, members. Ends with 1 and the evidence ot
 the run to mean anything.
 """
 
-import argparse
 import asyncio
-import os
 import random
-import secrets
 import shutil
 import sys
 import tempfile
@@ -24,7 +21,17 @@ from pathlib import Path
 
 from tests.chaos.load import STANDING, Load
 from tests.chaos.replay import check
-from tests.chaos.run import held_by_all, least_of, may_meet, recovered, require_enough, tables_compared, told
+from tests.chaos.run import (
+    asked_for,
+    end,
+    held_by_all,
+    inflict,
+    least_of,
+    may_meet,
+    require_enough,
+    tables_compared,
+    told,
+)
 from tests.chaos.world import ELECTION_S, RECOVERY_S
 from tests.kit.etcd import CACHE, EtcdMissing
 from tests.kit.processes import etcd_program, kvorum_program
@@ -97,16 +104,8 @@ async def afflicted(
             if deck and can_meet(faults[0], deck[-1]) and world.dice.random() < 0.25:
                 faults.append(deck.pop())
             print(f"  {time.strftime('%H:%M:%S')} {' and '.join(faults)}", flush=True)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for fault in faults:
-                        group.create_task(getattr(world, fault)(world.dice.uniform(*hold_s)))
-            except* AssertionError as failures:
-                raise AssertionError(f"during {faults}: {failures.exceptions[0]}") from failures
-            world.require_alive()
-            await recovered(load, load.acknowledged, f"calls are answered after {faults}", world)
+            await inflict(world, load, faults, [world.dice.uniform(*hold_s) for _ in faults])
             await world.note_leader()
-            world.counts["rounds"] += 1
             if world.counts["rounds"] % CHECKPOINT_ROUNDS == 0:
                 await checkpoint(world, load)
         decks += 1
@@ -180,19 +179,14 @@ def run(
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.mixed.run", description="etcds and our nodes in one cluster")
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--duration", type=float, default=1200.0, help="seconds")
-    options = parser.parse_args(arguments)
-    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
-    print(f"seed {seed}: make mixed SEED={seed} DURATION={options.duration:g} draws the same faults", flush=True)
+    seed, duration_s = asked_for("mixed", "etcds and our nodes in one cluster", 1200.0, arguments)
     for etcds in (2, 1):
         started = time.monotonic()
         print(f"{etcds} of 3 members are etcds", flush=True)
         try:
-            counts = run(seed + etcds, etcds, options.duration / 2)
+            counts = run(seed + etcds, etcds, duration_s / 2)
             print(told(counts), flush=True)
-            require_enough(counts, least_of(LEAST, LEAST_OF_LONG, options.duration / 2))
+            require_enough(counts, least_of(LEAST, LEAST_OF_LONG, duration_s / 2))
         except EtcdMissing as why:
             print(f"NOT RUN: {why}", file=sys.stderr)
             return 2
@@ -204,6 +198,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(status)  # gRPC's threads need not be waited for
+    end(main(sys.argv[1:]))
