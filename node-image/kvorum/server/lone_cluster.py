@@ -39,7 +39,7 @@ def lone_entries(
 
 def removals(unapplied: Iterable[Entry]) -> set[int]:
     """Who is removed by these entries, and so for ever."""
-    changes = [decode_conf_change(entry.data) for entry in unapplied if entry.type is EntryType.CONF_CHANGE]
+    changes = [decode_conf_change(entry.data) for entry in unapplied if entry.type == EntryType.CONF_CHANGE]
     return {change.node_id for change in changes if change.type is ConfChangeType.REMOVE_NODE}
 
 
@@ -47,7 +47,7 @@ def configuration(applied: ConfState, unapplied: Iterable[Entry]) -> tuple[set[i
     """Voters and learners once these entries are applied. Joint configurations are no etcd's."""
     voters, learners = set(applied.voters), set(applied.learners)
     for entry in unapplied:
-        if entry.type is EntryType.CONF_CHANGE:
+        if entry.type == EntryType.CONF_CHANGE:
             change = decode_conf_change(entry.data)
             if change.type is ConfChangeType.REMOVE_NODE:
                 voters.discard(change.node_id)

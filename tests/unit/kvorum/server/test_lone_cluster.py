@@ -4,13 +4,15 @@ from kvorum.raft.message import ConfChange, ConfChangeType, ConfState, Entry, En
 from kvorum.server.lone_cluster import lone_entries, removals
 from kvorum.state import membership
 from kvorum.state.membership import Member, parse_context
-from kvorum.storage.entry_codec import decode_conf_change
+from kvorum.storage.entry_codec import decode_conf_change, decode_entry, encode_entry
 
 URLS = ("http://here:2380",)
 
 
 def change_entry(index: int, change: ConfChange) -> Entry:
-    return Entry(term=2, index=index, type=EntryType.CONF_CHANGE, data=membership.conf_change_data(change))
+    """As the log gives it back: its type is a plain number."""
+    entry = Entry(term=2, index=index, type=EntryType.CONF_CHANGE, data=membership.conf_change_data(change))
+    return decode_entry(encode_entry(entry))
 
 
 def told(entries: list[Entry]) -> list[tuple[int, str, int]]:
