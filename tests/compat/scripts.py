@@ -105,8 +105,9 @@ class Cluster:
             if re.fullmatch("[0-9a-f]+", value):
                 # JSON has ids as decimal numbers; leading zeros are printed here and left out there.
                 text = re.sub(rf"\b(0*{int(value, 16):x}|{int(value, 16)})\b", f"<{name}>", text)
-        # The cluster's id, and leases that locks and elections made for themselves.
-        text = re.sub(r"\b[0-9a-f]{15,16}\b|\b\d{17,20}\b", "<id>", text)
+        # The cluster's id, and leases that locks and elections made for themselves. Leading zeros are not printed: one
+        # id in 256 has two digits less.
+        text = re.sub(r"\b[0-9a-f]{12,16}\b|\b\d{15,20}\b", "<id>", text)
         return re.sub(r" +(?=<[\w.]+>)", " ", text)  # shorter ids are padded with blanks
 
 
