@@ -14,13 +14,13 @@ class DeadlineMissed(AssertionError):
     """What was waited for did not come true in time."""
 
 
-def wait_until(predicate: Callable[[], T], deadline_s: float, what: str) -> T:
+def wait_until(predicate: Callable[[], T], deadline_s: float, what: str, *, poll_s: float = POLL_S) -> T:
     """The first true value of predicate. Raises DeadlineMissed, naming `what`, after deadline_s seconds."""
     until = time.monotonic() + deadline_s
     while not (value := predicate()):
         if time.monotonic() > until:
             raise DeadlineMissed(f"not within {deadline_s:g} s: {what}")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     return value
 
 
