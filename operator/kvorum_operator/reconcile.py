@@ -4,7 +4,7 @@ Decides nothing itself. What it remembers from pass to pass may be lost at any m
 only makes a wait longer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import KVCluster, Status
 from kvorum_operator.cluster import status as statuses
 from kvorum_operator.cluster.diagnosis import Diagnosis, diagnose
+from kvorum_operator.cluster.events import Event, events_of
 from kvorum_operator.cluster.observation import Address, HandOvers, Node, Observation, Record, Volume
 from kvorum_operator.cluster.plan import plan
 from kvorum_operator.cluster.step import (
@@ -22,6 +23,7 @@ from kvorum_operator.cluster.step import (
     Hold,
     PromoteMember,
     RemoveMember,
+    Restart,
     StartNodes,
     Step,
     StopNodes,
@@ -47,20 +49,36 @@ class StepFailed(Exception):
     """A platform could not do what it was told. The text is for a person."""
 
 
+class ObjectRefused(Exception):
+    """The platform refuses an object as it was put. The text, for a person, says which, why, and the way out."""
+
+
+class Fenced(Exception):
+    """This operator may not act any more: another one may by now. Ends the pass before the write."""
+
+
+def unfenced() -> None:
+    """For where a single operator is certain."""
+
+
 class Platform(Protocol):
-    """Where nodes and volumes are. Each call is idempotent and may be cut short anywhere (I10)."""
+    """Where nodes and volumes are. Each call is idempotent and may be cut short anywhere (I10).
+
+    Every step may raise StepFailed or ObjectRefused.
+    """
 
     async def look(self, cluster: KVCluster) -> Scene: ...
     async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
-        """Member files and labels, as objects/ builds them, where they differ."""
+        """As objects/ builds them, where they differ, and labels. Raises ObjectRefused: no step follows."""
 
     async def bootstrap(self, step: Bootstrap) -> None:
-        """Writes the record, create-only. Raises StepFailed."""
+        """Writes the record, create-only."""
 
-    async def start_nodes(self, step: StartNodes, cluster: KVCluster, seen: Observation) -> None:
-        """Raises StepFailed."""
-
+    async def start_nodes(self, step: StartNodes, cluster: KVCluster, seen: Observation) -> None: ...
     async def stop_nodes(self, step: StopNodes) -> None: ...
+    async def restart(self, step: Restart, seen: Observation) -> None:
+        """Stops this very node; that it starts again is the platform's, or revive's."""
+
     async def discard(self, step: Discard) -> None: ...
 
 
@@ -73,6 +91,7 @@ class Outcome:
     decision: Step | Hold | None
     refused: Hold | None
     status: Status
+    events: tuple[Event, ...] = ()
 
     @property
     def acted(self) -> bool:
@@ -93,16 +112,24 @@ class Outcome:
 
 @dataclass(slots=True)
 class Reconciler:
-    """One cluster's passes. status: the last one, from wherever it is kept."""
+    """One cluster's passes. status: the last one, from wherever it is kept.
+
+    fence: raises Fenced when nothing may be written; asked right before each write, of platform or members.
+    """
 
     platform: Platform
     members: Members
     status: Status = Status()  # noqa: RUF009 - frozen
+    fence: Callable[[], None] = unfenced
     _hand_overs: dict[int, HandOvers] = field(default_factory=dict)
 
     async def observe(self, cluster: KVCluster) -> Observation:
         scene = await self.platform.look(cluster)
-        running = {name: scene.addresses[name] for name, node in scene.nodes.items() if node.running}
+        running = {
+            name: replace(scene.addresses[name], client_url=node.client_url or scene.addresses[name].client_url)
+            for name, node in scene.nodes.items()
+            if node.running
+        }
         asked = await self.members.ask(running, scene.addresses)
         seen = Observation(
             now_s=scene.now_s,
@@ -132,15 +159,26 @@ class Reconciler:
         decision = held or plan(cluster.spec, seen)
         refused = None
         if held is None and not cluster.spec.paused and not seen.record_damage:
-            await self.platform.put_objects(cluster, seen)
-        if isinstance(decision, Step):
+            refused = await self._put_objects(cluster, seen)
+        if isinstance(decision, Step) and refused is None:
             refused = await self._perform(decision, cluster, seen)
+        before = self.status
         self.status = statuses.compose(
             cluster.metadata.name, cluster.spec, seen, diagnosis, refused or decision, self.status, generation
         )
-        return Outcome(seen, diagnosis, decision, refused, self.status)
+        events = events_of(before, self.status, decision, refused, cluster.spec)
+        return Outcome(seen, diagnosis, decision, refused, self.status, events)
+
+    async def _put_objects(self, cluster: KVCluster, seen: Observation) -> Hold | None:
+        self.fence()
+        try:
+            await self.platform.put_objects(cluster, seen)
+        except ObjectRefused as refusal:
+            return refused_object(refusal)
+        return None
 
     async def _perform(self, step: Step, cluster: KVCluster, seen: Observation) -> Hold | None:
+        self.fence()
         try:
             match step:
                 case Bootstrap():
@@ -149,6 +187,8 @@ class Reconciler:
                     await self.platform.start_nodes(step, cluster, seen)
                 case StopNodes():
                     await self.platform.stop_nodes(step)
+                case Restart():
+                    await self.platform.restart(step, seen)
                 case Discard():
                     await self.platform.discard(step)
                 case HandOver():
@@ -161,4 +201,10 @@ class Reconciler:
                     raise AssertionError(f"nobody performs {step}")
         except StepFailed as failure:
             return Hold(Reason.NODE_BLOCKED, f"{step} failed: {failure}", "that to be cleared")
+        except ObjectRefused as refusal:
+            return refused_object(refusal)
         return None
+
+
+def refused_object(refusal: ObjectRefused) -> Hold:
+    return Hold(Reason.OBJECT_REFUSED, str(refusal), "the specification, or who refuses it, to be changed")

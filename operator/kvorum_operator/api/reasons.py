@@ -9,6 +9,7 @@ from enum import StrEnum
 
 class Reason(StrEnum):
     # All is as the document says, or on its way there.
+    SPREAD_OUT = "SpreadOut"  # no two voters share a machine
     HEALTHY = "Healthy"  # every member serves, and there are as many as the document wants
     ASLEEP = "Asleep"  # spec.replicas is 0: no member runs, the data is kept
     FALLING_ASLEEP = "FallingAsleep"  # spec.replicas is 0, and members still run
@@ -20,6 +21,7 @@ class Reason(StrEnum):
     CLUSTER_UNSETTLED = "ClusterUnsettled"  # members refuse a change until all have been connected for some seconds
     HANDING_OVER = "HandingOver"  # a leader that must go was asked to hand over; its successor is awaited
     MIGRATING = "Migrating"  # members change to spec.engine, one at a time
+    ROLLING = "Rolling"  # members are restarted, one at a time, to run as the specification says by now
     CHANGE_PENDING = "ChangePending"  # one membership change at a time, and another is under way (I1)
 
     # Somebody has to say or change something.
@@ -28,6 +30,10 @@ class Reason(StrEnum):
     SPEC_MISSING = "SpecMissing"  # the document went away: nothing is touched until it is back
     SPEC_INVALID = "SpecInvalid"  # the document cannot be read, or changes what cannot change
     NODE_BLOCKED = "NodeBlocked"  # a member cannot be started here: its port is taken, its program is missing
+    IMAGE_UNAVAILABLE = "ImageUnavailable"  # a member's image cannot be pulled, or its container cannot be made
+    POD_REFUSED = "PodRefused"  # the API server admits no pod for a member: a quota, Pod Security, a webhook
+    OBJECT_REFUSED = "ObjectRefused"  # the API server refuses an object that the operator puts
+    POD_UNSCHEDULABLE = "PodUnschedulable"  # no node takes a member's pod now; an autoscaler may add one
     TOO_FEW_MEMBERS = "TooFewMembers"  # with one or two voters none can change its engine: three keep two copies
     RECORD_DAMAGED = (
         "RecordDamaged"  # the record of the bootstrap is there and cannot be read: nothing may follow from it
@@ -35,6 +41,7 @@ class Reason(StrEnum):
     FOREIGN_VOLUME = "ForeignVolume"  # a volume holds data of unknown origin where a member would be put
 
     # Something is broken.
+    MEMBERS_SHARE_NODE = "MembersShareNode"  # two voters run on one machine: its loss takes both
     MEMBER_DOWN = "MemberDown"  # a member's node does not run
     MEMBER_FAILING = "MemberFailing"  # a member's node ends soon after each start
     MEMBER_UNREACHABLE = "MemberUnreachable"  # a member's node runs, and does not answer or sees no leader

@@ -83,8 +83,8 @@ def view(name: str, spec: Spec, seen: Observation) -> MemberView:
     if member_id is None and volume is not None:
         member_id = volume.member_id
     state, why = state_of(name, entry, spec, seen)
-    if not why and node is not None and not node.settings_current and node.running:
-        why = "runs with earlier settings; its next start brings today's"
+    if not why and node is not None and not node.current and node.running:
+        why = "runs as an earlier specification says"
     return MemberView(name, member_id, state, why)
 
 

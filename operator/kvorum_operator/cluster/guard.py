@@ -18,6 +18,7 @@ from kvorum_operator.cluster.step import (
     Hold,
     PromoteMember,
     RemoveMember,
+    Restart,
     StartNodes,
     Step,
     StopNodes,
@@ -25,6 +26,7 @@ from kvorum_operator.cluster.step import (
 
 HAND_OVER_TRIES_MAX = 3
 HAND_OVER_WAIT_ELECTIONS = 2  # election timeouts to wait for a successor before the next try
+VOTERS_TO_CARRY_ON_MIN = 3  # with fewer no voter can be away without a pause of writes
 VOTERS_TO_MIGRATE_MIN = 3  # so that two carry the data while one is on its way to the other engine
 
 
@@ -112,6 +114,58 @@ def stop_nodes(wish: StopNodes, spec: Spec, seen: Observation) -> Hold | None:
     if spec.replicas != 0:
         return Hold(Reason.QUORUM_AT_RISK, "I2: members are taken down together only to sleep")
     return None
+
+
+def restart(wish: Restart, spec: Spec, seen: Observation) -> Hold | None:
+    """I1, I2, I3: what serves only while the rest carries on; what does not serve always, its data is kept."""
+    node, entry = seen.nodes.get(wish.name), seen.entry_named(wish.name)
+    if spec.replicas == 0:
+        return Hold(Reason.ASLEEP, "I2: the cluster is to sleep")
+    if node is None or node.uid != wish.uid or node.current or node.stopping:
+        return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is no node that has to be restarted")
+    if takes_nothing_down(wish.name, seen):
+        return None
+    if held := change(seen):
+        return held
+    if entry is None:
+        return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is not in the member list")
+    if stopping := [name for name, one in seen.nodes.items() if one.stopping]:
+        return Hold(Reason.ROLLING, f"I2: {stopping[0]} is being stopped", f"{stopping[0]} to serve again")
+    return carries_on_meanwhile(entry, wish.name, seen) or hand_over_first(entry, seen)
+
+
+def takes_nothing_down(name: str, seen: Observation) -> bool:
+    """Whether nobody relies on a node. Silence alone does not say so: it may serve, unheard by us (I8).
+
+    Evidence is: it does not run, never voted, others are known to be the quorum, or its platform sees it not serve.
+    """
+    node, entry = seen.nodes.get(name), seen.entry_named(name)
+    if node is None or not node.running:
+        return True
+    if entry is not None and entry.id in seen.healthy:
+        return False
+    if entry is not None and (entry.is_learner or not entry.started):
+        return True
+    if seen.entries is None or entry is None:
+        return node.ready is False
+    caught_up = {voter for voter in seen.voters_healthy if seen.is_caught_up(voter)}
+    return node.ready is False or quorum.holds(seen.voters, caught_up - {entry.id})
+
+
+def carries_on_meanwhile(entry: Entry, name: str, seen: Observation) -> Hold | None:
+    """I2: while it is away the others are a quorum that has caught up; of one or two voters all must be well before."""
+    sound = {one for one in seen.voters_healthy if seen.is_caught_up(one) and seen.name_of(one) not in seen.lost}
+    few_voters = len(seen.voters) < VOTERS_TO_CARRY_ON_MIN
+    if few_voters and sound == seen.voters:
+        return None
+    if not few_voters and quorum.holds(seen.voters, sound - {entry.id}):
+        return None
+    missing = sorted(seen.name_of(one) for one in seen.voters - sound if one != entry.id)
+    return Hold(
+        Reason.ROLLING,
+        f"I2: while {name} restarts too few others would serve and have caught up",
+        f"{', '.join(missing)} to serve",
+    )
 
 
 def change(seen: Observation, *, completes: Entry | None = None) -> Hold | None:
@@ -305,6 +359,7 @@ OBJECTIONS: dict[type[Step], Callable[..., Hold | None]] = {
     Bootstrap: bootstrap,
     StartNodes: start_nodes,
     StopNodes: stop_nodes,
+    Restart: restart,
     AddLearner: add_learner,
     PromoteMember: promote_member,
     RemoveMember: remove_member,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Engine
 from kvorum_operator.cluster import quorum
 
@@ -66,17 +67,34 @@ class OwnWord:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldUp:
+    """Why a node does not run although its platform tries by itself: there is only waiting, or another specification.
+
+    text: the platform's own words.
+    """
+
+    reason: Reason
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A member's process or pod, as its platform sees it."""
 
     name: str
-    running: bool
+    running: bool  # also while it is being stopped, and when it does not serve
     since_s: float  # when it started, or ended
     ended: str = ""  # why it ended, for a person
     failures_count: int = 0  # starts in a row that ended soon
     retry_at_s: float = 0.0  # when it may be started again
-    settings_current: bool = True  # it was started with the settings of today's specification
+    current: bool = True  # it was made from today's specification, or will be at its next start
     found_no_data: bool = False  # it ended because its file is sealed and its volume is empty (I7)
+    held_up: HeldUp | None = None  # its platform starts it, nobody else has to
+    stopping: bool = False  # it was told to end
+    ready: bool | None = None  # whether its platform, from beside it, sees it serve; None where nobody looks
+    host: str = ""  # the machine; empty where all share one
+    client_url: str = ""  # where it is asked now, if not at its address
+    uid: str = ""  # of this process or pod, and of no later one of that name
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +251,18 @@ class Observation:
     def is_running(self, name: str) -> bool:
         node = self.nodes.get(name)
         return node is not None and node.running
+
+    def client_url(self, name: str) -> str:
+        """Where the operator asks a member of ours."""
+        node = self.nodes.get(name)
+        return (node.client_url if node is not None else "") or self.addresses[name].client_url
+
+    @cached_property
+    def outdated(self) -> tuple[str, ...]:
+        """Members whose nodes are not made from today's specification, by ordinal; leftovers are none."""
+        entries = {entry.name for entry in self.entries or ()}
+        found = [name for name, node in self.nodes.items() if not node.current]
+        return tuple(sorted((n for n in found if self.entries is None or n in entries), key=self.ordinal))
 
     def is_stale(self, volume: Volume) -> bool:
         """Whether the volume belongs to a member that is none any more. Known only with a confirmed member list."""

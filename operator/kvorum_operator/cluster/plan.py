@@ -10,11 +10,12 @@ from kvorum_operator.cluster.rules.grow import grow
 from kvorum_operator.cluster.rules.migrate import migrate
 from kvorum_operator.cluster.rules.repair import repair
 from kvorum_operator.cluster.rules.revive import revive
+from kvorum_operator.cluster.rules.roll import roll
 from kvorum_operator.cluster.rules.shrink import shrink
 from kvorum_operator.cluster.rules.sleep import sleep
 from kvorum_operator.cluster.step import Hold, Step
 
-RULES = (sleep, revive, finish_change, bootstrap, repair, migrate, shrink, grow)
+RULES = (sleep, revive, finish_change, bootstrap, repair, migrate, shrink, roll, grow)
 
 
 def plan(spec: Spec, seen: Observation) -> Step | Hold | None:

@@ -11,7 +11,7 @@ from kvorum_operator.api.timestamps import from_seconds, to_seconds
 from kvorum_operator.api.v1alpha1 import GROUP, Condition, MemberStatus, PlanStatus, Spec, Status
 from kvorum_operator.cluster.diagnosis import Diagnosis, Health, MemberState, MemberView
 from kvorum_operator.cluster.observation import Observation
-from kvorum_operator.cluster.step import Hold, Step
+from kvorum_operator.cluster.step import HandOver, Hold, Restart, Step
 
 VOLATILE_S = 60.0  # revision, lag and size are refreshed along with another change, or that often
 
@@ -21,6 +21,9 @@ STALLED = frozenset(
         Reason.SPEC_MISSING,
         Reason.SPEC_INVALID,
         Reason.NODE_BLOCKED,
+        Reason.IMAGE_UNAVAILABLE,
+        Reason.POD_REFUSED,
+        Reason.OBJECT_REFUSED,
         Reason.TOO_FEW_MEMBERS,
         Reason.FOREIGN_VOLUME,
         Reason.RECORD_DAMAGED,
@@ -124,9 +127,10 @@ def conditions(
     moving = isinstance(decision, Step) or (isinstance(decision, Hold) and decision.reason not in STALLED | SETTLED)
     stalled = isinstance(decision, Hold) and decision.reason in STALLED
     settled = decision is None or asleep or (isinstance(decision, Hold) and decision.reason is Reason.PAUSED)
-    complete = len(seen.voters) == spec.replicas and not seen.pending and not seen.of_other_engine(spec.engine)
+    complete = len(seen.voters) == spec.replicas and not seen.pending
+    complete = complete and not seen.of_other_engine(spec.engine) and not seen.outdated
     ready = asleep or (diagnosis.health is Health.HEALTHY and complete and settled)
-    change = kind_of_change(diagnosis, spec, seen)
+    change = kind_of_change(decision, diagnosis, spec, seen)
     why, message = why_moving(decision, diagnosis, change)
     ready_reason, ready_message = (
         (diagnosis.reason, diagnosis.message) if ready else not_ready(decision, diagnosis, change)
@@ -147,6 +151,7 @@ def conditions(
             observed_generation=generation,
         )
 
+    spread = spread_of(seen)
     return (
         one("Ready", ready, ready_reason, ready_message + advice(spec, ready=ready and not asleep)),
         one("Reconciling", moving, why, message),
@@ -154,7 +159,23 @@ def conditions(
         one("Available", available, diagnosis.reason, diagnosis.message),
         one("Progressing", moving, why, message),
         one("Degraded", degraded, diagnosis.reason, diagnosis.message),
+        *([one("Spread", *spread)] if spread is not None else ()),
     )
+
+
+def spread_of(seen: Observation) -> tuple[bool, Reason, str] | None:
+    """Whether the loss of one machine takes one voter at most; None where machines are not known."""
+    hosts: dict[str, list[str]] = {}
+    for entry in seen.entries or ():
+        node = seen.nodes.get(entry.name) if entry.name is not None else None
+        if node is not None and node.host and not entry.is_learner:
+            hosts.setdefault(node.host, []).append(node.name)
+    if not hosts:
+        return None
+    crowded = [f"{', '.join(sorted(names))} run on {host}" for host, names in sorted(hosts.items()) if len(names) > 1]
+    if crowded:
+        return False, Reason.MEMBERS_SHARE_NODE, "; ".join(crowded)
+    return True, Reason.SPREAD_OUT, "no two voters run on one machine"
 
 
 def why_moving(decision: Step | Hold | None, diagnosis: Diagnosis, change: Reason) -> tuple[Reason, str]:
@@ -167,9 +188,11 @@ def why_moving(decision: Step | Hold | None, diagnosis: Diagnosis, change: Reaso
     return diagnosis.reason, diagnosis.message
 
 
-def kind_of_change(diagnosis: Diagnosis, spec: Spec, seen: Observation) -> Reason:
+def kind_of_change(decision: Step | Hold | None, diagnosis: Diagnosis, spec: Spec, seen: Observation) -> Reason:
     if diagnosis.health in (Health.NEW, Health.BOOTSTRAPPING):
         return Reason.BOOTSTRAPPING
+    if isinstance(decision, Restart) or (isinstance(decision, HandOver) and decision.leader_name in seen.outdated):
+        return Reason.ROLLING
     return Reason.MIGRATING if seen.of_other_engine(spec.engine) else Reason.CHANGING_MEMBERS
 
 

@@ -12,6 +12,7 @@ from kvorum_operator.api.reasons import Reason
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     because: str
+    regretted: bool = False  # what belongs before it could not be done; because says what
 
     @property
     def subject(self) -> str:
@@ -52,6 +53,18 @@ class StopNodes(Step):
     @property
     def subject(self) -> str:
         return " ".join(self.names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart(Step):
+    """Stop a node, so that it starts again from today's specification, on the data it has."""
+
+    name: str
+    uid: str = ""  # as it was decided for: a later node of that name is not touched
+
+    @property
+    def subject(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

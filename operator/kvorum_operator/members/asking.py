@@ -97,7 +97,7 @@ class Members:
         leader = seen.name_of(seen.leader)
         if leader not in seen.addresses:
             return Hold(Reason.REQUEST_REFUSED, f"{step}: no leader of ours is known", "a leader")
-        client = self._client(seen.addresses[leader].client_url)
+        client = self._client(seen.client_url(leader))
         try:
             match step:
                 case AddLearner():

@@ -14,12 +14,13 @@ from kvorum_operator.cluster.step import (
     Discard,
     HandOver,
     Hold,
+    Restart,
     StartNodes,
     Step,
     StopNodes,
 )
 from kvorum_operator.members.asking import Asked, Members
-from kvorum_operator.reconcile import Outcome, Reconciler, Scene, StepFailed
+from kvorum_operator.reconcile import ObjectRefused, Outcome, Reconciler, Scene, StepFailed
 
 CLUSTER_ID = 0xC1
 ADDRESSES = {f"kv-{k}": Address(f"kv-{k}", f"http://kv-{k}:2379", f"http://kv-{k}:2380") for k in range(9)}
@@ -36,11 +37,14 @@ class Place:
         self.record_damage = ""
         self.done: list[str] = []
         self.failing = ""
+        self.object_refusal = ""
 
     async def look(self, cluster: KVCluster) -> Scene:
         return Scene(self.now_s, ADDRESSES, dict(self.nodes), dict(self.volumes), {}, self.record, self.record_damage)
 
     async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
+        if self.object_refusal:
+            raise ObjectRefused(self.object_refusal)
         self.done.append("objects")
 
     async def bootstrap(self, step: Bootstrap) -> None:
@@ -56,6 +60,9 @@ class Place:
             self.volumes.setdefault(name, Volume(name))
 
     async def stop_nodes(self, step: StopNodes) -> None:
+        self.done.append(str(step))
+
+    async def restart(self, step: Restart, seen: Observation) -> None:
         self.done.append(str(step))
 
     async def discard(self, step: Discard) -> None:
@@ -173,6 +180,15 @@ def test_step_that_the_platform_cannot_do_is_a_hold(stage: Stage) -> None:
     assert outcome.refused is not None
     assert outcome.refused.reason is Reason.NODE_BLOCKED
     assert "no such program" in outcome.refused.because
+
+
+def test_step_waits_for_objects_that_are_refused(stage: Stage) -> None:
+    stage.place.object_refusal = "StatefulSet kv: spec.template: denied by a webhook"
+    outcome = stage.run_pass(cluster(1))
+    assert stage.place.done == []
+    assert {one.type: one.reason for one in outcome.status.conditions}["Stalled"] == Reason.OBJECT_REFUSED
+    stage.place.object_refusal = ""
+    assert stage.run_pass(cluster(1)).acted
 
 
 def test_hand_over_is_tried_three_times_two_election_timeouts_apart_then_the_leader_goes(stage: Stage) -> None:

@@ -8,8 +8,8 @@ one goes once the guard sees every other member vote and caught up (I2).
 from kvorum_operator.api.v1alpha1 import Spec
 from kvorum_operator.cluster import guard
 from kvorum_operator.cluster.observation import Observation
-from kvorum_operator.cluster.rules.removal import remove
-from kvorum_operator.cluster.step import Hold, Step
+from kvorum_operator.cluster.rules.leadership import after_hand_over
+from kvorum_operator.cluster.step import Hold, RemoveMember, Step
 
 
 def migrate(spec: Spec, seen: Observation) -> Step | Hold | None:
@@ -27,4 +27,7 @@ def migrate(spec: Spec, seen: Observation) -> Step | Hold | None:
     engine = seen.volumes[entry.name].engine
     because = f"spec.engine is {spec.engine}: {entry.name} has data of {engine} and is replaced in place"
     # What the guard will object to is no reason for a change of leaders.
-    return guard.change_engine(entry, entry.name, spec, seen) or remove(entry, entry.name, because, spec, seen)
+    if held := guard.change_engine(entry, entry.name, spec, seen):
+        return held
+    step = RemoveMember(name=entry.name, member_id=entry.id, because=because)
+    return after_hand_over(step, entry, spec, seen)

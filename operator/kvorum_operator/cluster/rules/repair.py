@@ -8,8 +8,8 @@ empty then may have been the last to hold an acknowledged write.
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Spec
 from kvorum_operator.cluster.observation import Observation
-from kvorum_operator.cluster.rules.removal import remove
-from kvorum_operator.cluster.step import Hold, Step
+from kvorum_operator.cluster.rules.leadership import after_hand_over
+from kvorum_operator.cluster.step import Hold, RemoveMember, Step
 
 
 def repair(spec: Spec, seen: Observation) -> Step | Hold | None:
@@ -23,7 +23,8 @@ def repair(spec: Spec, seen: Observation) -> Step | Hold | None:
             return last_copy(name, why)
         if entry is not None and not entry.is_learner and seen.ordinal(name) < spec.replicas:
             because = f"the data of {name} is lost: {why}; it is replaced in place"
-            return remove(entry, name, because, spec, seen)
+            step = RemoveMember(name=name, member_id=entry.id, because=because)
+            return after_hand_over(step, entry, spec, seen)
     return None
 
 

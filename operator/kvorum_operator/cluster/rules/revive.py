@@ -54,6 +54,9 @@ def cannot_start(name: str, seen: Observation) -> Hold | None:
     if why := seen.blocked.get(name):
         return Hold(Reason.NODE_BLOCKED, f"{name} cannot be started: {why}", f"that to be cleared for {name}")
     node = seen.nodes.get(name)
+    if node is not None and node.held_up is not None and name in seen.volumes:
+        # Without a volume its platform tries in vain: only a step makes one.
+        return Hold(node.held_up.reason, f"{name} does not run yet: {node.held_up.text}", f"{name} to come up")
     if node is not None and node.retry_at_s > seen.now_s:
         ended = f": {node.ended}" if node.ended else ""
         return Hold(

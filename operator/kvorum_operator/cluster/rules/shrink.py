@@ -2,8 +2,8 @@
 
 from kvorum_operator.api.v1alpha1 import Spec
 from kvorum_operator.cluster.observation import Observation
-from kvorum_operator.cluster.rules.removal import remove
-from kvorum_operator.cluster.step import Hold, Step
+from kvorum_operator.cluster.rules.leadership import after_hand_over
+from kvorum_operator.cluster.step import Hold, RemoveMember, Step
 
 
 def shrink(spec: Spec, seen: Observation) -> Step | Hold | None:
@@ -16,4 +16,5 @@ def shrink(spec: Spec, seen: Observation) -> Step | Hold | None:
         surplus, key=lambda one: (one[0].id in seen.healthy, one[0].id == seen.leader, -seen.ordinal(one[1]))
     )
     because = f"spec.replicas is {spec.replicas}: {name} is not wanted any more"
-    return remove(entry, name, because, spec, seen)
+    step = RemoveMember(name=name, member_id=entry.id, because=because)
+    return after_hand_over(step, entry, spec, seen)

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 from kvorum_operator.api.v1alpha1 import Engine, KVCluster, Settings
 from kvorum_operator.cluster.observation import Address, Node, Observation, Record
-from kvorum_operator.cluster.step import Bootstrap, Discard, StartNodes, StopNodes
+from kvorum_operator.cluster.step import Bootstrap, Discard, Restart, StartNodes, StopNodes
 from kvorum_operator.objects import labels
 from kvorum_operator.objects.member_file import SEALED_REFUSAL, Place, member_file, settings_of
 from kvorum_operator.platforms.local import member_log
 from kvorum_operator.platforms.local.engines import Programs
-from kvorum_operator.platforms.local.processes import Processes, listeners
+from kvorum_operator.platforms.local.processes import Processes, Run, listeners
 from kvorum_operator.platforms.local.state_directory import (
     Identity,
     StateDirectory,
@@ -51,7 +51,8 @@ class LocalPlatform:
                     ended=run.ended,
                     failures_count=run.failures_count,
                     retry_at_s=run.retry_at_s,
-                    settings_current=run.settings in ("", settings),
+                    current=process is None or run.settings in ("", settings),
+                    uid=uid_of(run),
                     found_no_data=SEALED_REFUSAL in run.ended and self._is_without_data(name),
                 )
         blocked = {}
@@ -126,9 +127,20 @@ class LocalPlatform:
         await self.processes.stop(names[:-1])
         await self.processes.stop(names[-1:])
 
+    async def restart(self, step: Restart, seen: Observation) -> None:
+        """Only stops it: revive starts it again, with today's file."""
+        run = self.processes.read(step.name)
+        if run is None or uid_of(run) != step.uid:
+            raise StepFailed(f"{step.name} is another process by now")
+        await self.processes.stop([step.name])
+
     async def discard(self, step: Discard) -> None:
         await self.processes.stop([step.name])
         self._state.delete_member(step.name)
+
+
+def uid_of(run: Run) -> str:
+    return f"{run.pid}@{run.started_s}"
 
 
 def settings_mark(settings: Settings) -> str:

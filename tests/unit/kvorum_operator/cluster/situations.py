@@ -13,13 +13,15 @@ never did) or `nobody` (in no member list). It runs, answers, has caught up and 
 down[=WHY] silent[=SINCE] leaderless behind=ENTRIES log=PERCENT no-volume stale-volume foreign-volume unlabelled
 labelled=NAME (with another member's id) of=ENGINE (its data; else kvorum's) emptied (its node ended for want of data)
 failing=STARTS,RETRY-IN blocked=WHY since=AGO says=STATE (at /kvorum/v1/member) elsewhere (not one of ours)
-other-cluster.
+other-cluster outdated (not made from today's specification) held-up=REASON,TEXT (its platform tries to run it) stopping
+unready (its platform sees it not serve) host=MACHINE.
 """
 
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Engine, Spec
 from kvorum_operator.cluster.diagnosis import diagnose
 from kvorum_operator.cluster.observation import (
@@ -27,6 +29,7 @@ from kvorum_operator.cluster.observation import (
     Answer,
     Entry,
     HandOvers,
+    HeldUp,
     Node,
     Observation,
     OwnWord,
@@ -153,7 +156,11 @@ class Scene:
             "since",
             "elsewhere",
             "other-cluster",
-            "earlier-settings",
+            "outdated",
+            "held-up",
+            "stopping",
+            "unready",
+            "host",
             "says",
             "of",
             "emptied",
@@ -176,7 +183,7 @@ class Scene:
             self.blocked[name] = words["blocked"].replace("_", " ")
         if role == "leader" and "down" not in words:
             self.leader = id_of(name)
-        silent = {"down", "silent", "failing", "blocked", "emptied"} & set(words)
+        silent = {"down", "silent", "failing", "blocked", "emptied", "held-up"} & set(words)
         if started and role != "nobody" and not silent:
             behind = int(words.get("behind", "0"))
             self.answered[name] = Answer(
@@ -207,8 +214,19 @@ class Scene:
             return
         else:
             since_s = NOW_S - seconds(words.get("silent") or "1h")
-            node = Node(name, True, since_s, settings_current="earlier-settings" not in words)
-        self.nodes[name] = node
+            node = Node(name, True, since_s, ready=False if "unready" in words else None)
+        held_up = None
+        if "held-up" in words:
+            reason, _, text = words["held-up"].partition(",")
+            held_up = HeldUp(Reason(reason), text.replace("_", " "))
+        self.nodes[name] = replace(
+            node,
+            running=node.running and held_up is None,
+            current="outdated" not in words,
+            held_up=held_up,
+            stopping="stopping" in words,
+            host=words.get("host", ""),
+        )
 
     def add_volume(self, name: str, words: dict[str, str]) -> None:
         if "no-volume" in words:

@@ -45,6 +45,18 @@ REACHED_AND_LEFT = {
         "plan replicas=1 engine=etcd\nkv-0 leader",
         "plan replicas=3 engine=etcd\nkv-0 leader\nkv-1 follower\nkv-2 follower",
     ),
+    Reason.ROLLING: (THREE + " outdated", THREE),
+    Reason.IMAGE_UNAVAILABLE: (THREE + " held-up=ImageUnavailable,ErrImagePull", THREE),
+    Reason.POD_REFUSED: (THREE + " held-up=PodRefused,exceeded_quota", THREE),
+    Reason.POD_UNSCHEDULABLE: (THREE + " held-up=PodUnschedulable,0/3_nodes_are_available", THREE),
+    Reason.MEMBERS_SHARE_NODE: (
+        "plan replicas=2\nkv-0 leader host=m1\nkv-1 follower host=m1",
+        "plan replicas=2\nkv-0 leader host=m1\nkv-1 follower host=m2",
+    ),
+    Reason.SPREAD_OUT: (
+        "plan replicas=2\nkv-0 leader host=m1\nkv-1 follower host=m2",
+        "plan replicas=2\nkv-0 leader host=m1\nkv-1 follower host=m1",
+    ),
     Reason.CHANGE_PENDING: (
         "plan replicas=2\nkv-0 leader\nkv-8 added elsewhere",
         "plan replicas=2\nkv-0 leader\nkv-8 follower elsewhere",
@@ -79,6 +91,7 @@ ELSEWHERE = {
     Reason.STOPPED: "tests/e2e/test_local_failures.py",
     Reason.SPEC_MISSING: "tests/e2e/test_local_document.py",
     Reason.SPEC_INVALID: "tests/e2e/test_local_document.py",
+    Reason.OBJECT_REFUSED: "test_reconcile.py",
     Reason.CLUSTER_UNSETTLED: "members/test_asking.py",
     Reason.REQUEST_REFUSED: "members/test_asking.py",
 }
