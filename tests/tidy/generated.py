@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kvorum_operator.api import crd
 
-from tests.tidy import flags_page
+from tests.tidy import chart_values, flags_page
 from tests.tidy.sources import PACKAGES, REPOSITORY
 
 PROTOCOLS = PACKAGES["kvorum"] / "etcdpb"
@@ -25,6 +25,10 @@ def generate() -> Mapping[Path, str]:
     return {
         **protobuf(),
         REPOSITORY / "crds" / "kvclusters.yaml": crd.text(),
+        # Neither Helm nor kustomize reads what lies beside its own folder.
+        REPOSITORY / "charts" / "kvorum-operator" / "files" / "kvclusters.yaml": crd.text(),
+        REPOSITORY / "manifests" / "install" / "kvclusters.yaml": crd.text(),
+        REPOSITORY / "charts" / "kvcluster" / "values.schema.json": chart_values.text(),
         REPOSITORY / "docs" / "flags.md": flags_page.page(),
     }
 

@@ -19,4 +19,4 @@ def test_every_module_of_a_protocol_has_its_source() -> None:
 
 def test_generated_files_say_so_in_line_one() -> None:
     for path, text in generate().items():
-        assert re.match(r"\W*(Made|Generated) by", text), name_of(path)
+        assert re.match(r"\W*(\$comment\W*)?(Made|Generated) by", text), name_of(path)
