@@ -30,6 +30,7 @@ def generate() -> Mapping[Path, str]:
         REPOSITORY / "manifests" / "install" / "kvclusters.yaml": crd.text(),
         REPOSITORY / "charts" / "kvcluster" / "values.schema.json": chart_values.text(),
         REPOSITORY / "docs" / "flags.md": flags_page.page(),
+        **image_requirements.files(),
     }
 
 
