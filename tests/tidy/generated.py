@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kvorum_operator.api import crd
 
-from tests.tidy import chart_values, flags_page
+from tests.tidy import chart_values, flags_page, image_requirements
 from tests.tidy.sources import PACKAGES, REPOSITORY
 
 PROTOCOLS = PACKAGES["kvorum"] / "etcdpb"

@@ -1,7 +1,7 @@
 """What the images install: the distributions that they need and no others, with the versions and hashes of the lock.
 
-Taken from requirements.lock by its own notes on who asked for what. No registry is asked anew, so an image holds what the
-tests ran with. `make generate` writes the files.
+Taken from requirements.lock by its own notes on who asked for what. No registry is asked anew, so an image holds what
+the tests ran with. `make generate` writes the files.
 """
 
 import re
