@@ -22,7 +22,7 @@ ANSWER_S = 0.5
 @dataclass(frozen=True, slots=True)
 class PodEvent:
     at_s: float  # of the monotonic clock
-    what: str  # "made", "stopping" (it was told to end), "gone"
+    what: str  # "made", "ready" (again), "stopping" (it was told to end), "gone"
     name: str
     uid: str
 
@@ -88,6 +88,8 @@ class Chronicle:
             return
         if known is None:
             self.pod_events.append(PodEvent(at_s, "made", name, uid))
+        if is_ready(pod) and (known is None or not is_ready(known)):
+            self.pod_events.append(PodEvent(at_s, "ready", name, uid))
         if is_stopping(pod) and (known is None or not is_stopping(known)):
             self.pod_events.append(PodEvent(at_s, "stopping", name, uid))
         self._pods[uid] = pod

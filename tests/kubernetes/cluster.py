@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ class Cluster:
         self.name = name
         self.chronicle = Chronicle(api, namespace, name)
         self.labels = f"kvorum.dev/cluster={name}"
+        self.applied_s = 0.0  # when it was last applied or edited
 
     # What a person does.
 
@@ -42,10 +44,12 @@ class Cluster:
             "metadata": {"name": self.name, "namespace": self.namespace},
             "spec": spec,
         }
+        self.applied_s = time.monotonic()
         self.api.kubectl("apply", "-f", "-", text=json.dumps(document))
 
     def edit(self, **spec: Any) -> None:
         """A merge patch of the spec."""
+        self.applied_s = time.monotonic()
         self.api.patch("kvclusters", self.namespace, self.name, {"spec": spec})
 
     def delete(self) -> None:
@@ -127,6 +131,13 @@ class Cluster:
             and status.get("replicas") == replicas
         )
 
+    def nodes(self) -> dict[str, str]:
+        """On which node each pod is."""
+        return {name: str(pod["spec"].get("nodeName", "")) for name, pod in self.pods().items()}
+
+    def uids(self) -> dict[str, str]:
+        return {name: str(pod["metadata"]["uid"]) for name, pod in self.pods().items()}
+
     # Waiting.
 
     def wait(self, condition: Callable[[], Any], what: str, deadline_s: float = READY_S) -> Any:
@@ -139,6 +150,15 @@ class Cluster:
 
     def wait_ready(self, replicas: int, deadline_s: float = READY_S) -> None:
         self.wait(lambda: self.is_ready(replicas), f"{replicas} members are ready", deadline_s)
+
+    def wait_step(self, step: str, deadline_s: float = READY_S) -> None:
+        """Until a status since the last edit named a step of that kind."""
+
+        def named() -> bool:
+            since = [status for at_s, status in self.chronicle.statuses if at_s >= self.applied_s]
+            return any(str((status.get("plan") or {}).get("next", "")).startswith(step) for status in since)
+
+        self.wait(named, f"a status names the step {step}", deadline_s)
 
     def wait_reason(self, kind: str, reason: str, deadline_s: float = READY_S) -> str:
         """The message of a condition, once it has that reason."""
