@@ -28,6 +28,8 @@ class Health(StrEnum):
 class MemberState(StrEnum):
     SERVING = "Serving"  # answers and follows the leader
     JOINING = "Joining"  # a learner, started or not
+    STARTING = "Starting"  # its platform makes its node, or that was started a moment ago
+    STOPPING = "Stopping"  # its node was told to end
     DOWN = "Down"  # its node does not run
     FAILING = "Failing"  # its node ends soon after each start
     UNREACHABLE = "Unreachable"  # its node runs, and does not answer or sees no leader
@@ -98,14 +100,21 @@ def state_of(name: str, entry: Entry | None, spec: Spec, seen: Observation) -> t
         if spec.replicas == 0:
             return MemberState.ASLEEP, ""
         if entry is not None and not entry.started:
-            return MemberState.JOINING, seen.blocked.get(name, "was added and has not started")
+            held_up = node.held_up.text if node is not None and node.held_up is not None else ""
+            return MemberState.JOINING, seen.blocked.get(name) or held_up or "was added and has not started"
+        if node is not None and node.held_up is not None:
+            return HELD_UP.get(node.held_up.reason, MemberState.DOWN), node.held_up.text
         if node is not None and node.failures_count > 1:
             return MemberState.FAILING, node.ended
         return MemberState.DOWN, seen.blocked.get(name) or (node.ended if node is not None else "")
+    if node.stopping:
+        return MemberState.STOPPING, "is being stopped"
     if entry is not None and (entry.is_learner or not entry.started):
         return MemberState.JOINING, "copies the leader's log" if entry.started else "starts for the first time"
     if answer is not None and answer.member_id in seen.healthy:
         return MemberState.SERVING, ""
+    if seen.is_waking(name):
+        return MemberState.STARTING, f"started at {from_seconds(node.since_s)}"
     if answer is None:
         return MemberState.UNREACHABLE, f"runs since {from_seconds(node.since_s)} and does not answer"
     return MemberState.UNREACHABLE, "sees no leader"
@@ -157,7 +166,11 @@ REASONS = {
     MemberState.UNREACHABLE: Reason.MEMBER_UNREACHABLE,
     MemberState.DOWN: Reason.MEMBER_DOWN,
     MemberState.JOINING: Reason.CHANGING_MEMBERS,
+    MemberState.STARTING: Reason.WAKING,
+    MemberState.STOPPING: Reason.WAKING,
 }
+# What a member is for why its platform has not started its node yet; for any other reason it is down.
+HELD_UP = {Reason.WAKING: MemberState.STARTING, Reason.MEMBER_FAILING: MemberState.FAILING}
 
 
 def worst(troubled: list[MemberView]) -> MemberState:

@@ -26,7 +26,7 @@ from kvorum_operator.cluster.step import (
 
 HAND_OVER_TRIES_MAX = 3
 HAND_OVER_WAIT_ELECTIONS = 2  # election timeouts to wait for a successor before the next try
-VOTERS_TO_CARRY_ON_MIN = 3  # with fewer no voter can be away without a pause of writes
+VOTERS_TO_CARRY_ON_MIN = 3  # with fewer none can be away without a pause of writes
 VOTERS_TO_MIGRATE_MIN = 3  # so that two carry the data while one is on its way to the other engine
 
 
@@ -117,7 +117,7 @@ def stop_nodes(wish: StopNodes, spec: Spec, seen: Observation) -> Hold | None:
 
 
 def restart(wish: Restart, spec: Spec, seen: Observation) -> Hold | None:
-    """I1, I2, I3: what serves only while the rest carries on; what does not serve always, its data is kept."""
+    """I1, I2, I3: what serves only while the rest carries on; what does not serve always, as its data is kept."""
     node, entry = seen.nodes.get(wish.name), seen.entry_named(wish.name)
     if spec.replicas == 0:
         return Hold(Reason.ASLEEP, "I2: the cluster is to sleep")
@@ -125,19 +125,16 @@ def restart(wish: Restart, spec: Spec, seen: Observation) -> Hold | None:
         return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is no node that has to be restarted")
     if takes_nothing_down(wish.name, seen):
         return None
-    if held := change(seen):
-        return held
-    if entry is None:
+    if seen.entries is not None and entry is None:
         return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is not in the member list")
-    if stopping := [name for name, one in seen.nodes.items() if one.stopping]:
-        return Hold(Reason.ROLLING, f"I2: {stopping[0]} is being stopped", f"{stopping[0]} to serve again")
-    return carries_on_meanwhile(entry, wish.name, seen) or hand_over_first(entry, seen)
+    return interrupt(entry, wish.name, seen) or (hand_over_first(entry, seen) if entry is not None else None)
 
 
 def takes_nothing_down(name: str, seen: Observation) -> bool:
-    """Whether nobody relies on a node. Silence alone does not say so: it may serve, unheard by us (I8).
+    """Whether nobody relies on a node. Silence alone does not say so: it may serve others, unheard by us (I8).
 
-    Evidence is: it does not run, never voted, others are known to be the quorum, or its platform sees it not serve.
+    Evidence is: it does not run; it never voted; others, who serve, are the quorum. Where no member list can be had:
+    its platform, from beside it, sees neither it nor any other one serve.
     """
     node, entry = seen.nodes.get(name), seen.entry_named(name)
     if node is None or not node.running:
@@ -146,24 +143,37 @@ def takes_nothing_down(name: str, seen: Observation) -> bool:
         return False
     if entry is not None and (entry.is_learner or not entry.started):
         return True
-    if seen.entries is None or entry is None:
-        return node.ready is False
-    caught_up = {voter for voter in seen.voters_healthy if seen.is_caught_up(voter)}
-    return node.ready is False or quorum.holds(seen.voters, caught_up - {entry.id})
+    if seen.entries is None:
+        return node.ready is False and not any(one.ready for one in seen.nodes.values())
+    return entry is not None and quorum.holds(seen.voters, sound_voters(seen) - {entry.id})
 
 
-def carries_on_meanwhile(entry: Entry, name: str, seen: Observation) -> Hold | None:
-    """I2: while it is away the others are a quorum that has caught up; of one or two voters all must be well before."""
-    sound = {one for one in seen.voters_healthy if seen.is_caught_up(one) and seen.name_of(one) not in seen.lost}
-    few_voters = len(seen.voters) < VOTERS_TO_CARRY_ON_MIN
-    if few_voters and sound == seen.voters:
+def sound_voters(seen: Observation) -> set[int]:
+    """Those that serve, have caught up, and would come back: not from a volume that is gone."""
+    return {one for one in seen.voters_healthy if seen.is_caught_up(one) and seen.name_of(one) not in seen.lost}
+
+
+def interrupt(entry: Entry | None, name: str, seen: Observation) -> Hold | None:
+    """I1, I2: a voter that serves is away for a moment while the others are a quorum that has caught up.
+
+    Of one or two voters none can be away without a pause: then all must be well before, and no change may be pending.
+    """
+    if held := change(seen):
+        return held
+    assert entry is not None, "a confirmed list without the member"
+    if stopping := [other for other, node in seen.nodes.items() if node.stopping]:
+        return Hold(Reason.ROLLING, f"I2: {stopping[0]} is being stopped", f"{stopping[0]} to serve again")
+    sound = sound_voters(seen)
+    if len(seen.voters) < VOTERS_TO_CARRY_ON_MIN:
+        carried_on = sound == seen.voters
+    else:
+        carried_on = quorum.holds(seen.voters, sound - {entry.id})
+    if carried_on:
         return None
-    if not few_voters and quorum.holds(seen.voters, sound - {entry.id}):
-        return None
-    missing = sorted(seen.name_of(one) for one in seen.voters - sound if one != entry.id)
+    missing = sorted(seen.name_of(one) for one in seen.voters - sound)
     return Hold(
-        Reason.ROLLING,
-        f"I2: while {name} restarts too few others would serve and have caught up",
+        Reason.QUORUM_AT_RISK,
+        f"I2: while {name} restarts only {len(sound - {entry.id})} of {len(seen.voters)} voters would serve, caught up",
         f"{', '.join(missing)} to serve",
     )
 

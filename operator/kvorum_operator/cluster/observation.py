@@ -18,6 +18,7 @@ from kvorum_operator.cluster import quorum
 # at 10,000 puts a second is no lag. Leadership moves only once the successor holds all anyway.
 LAG_ENTRIES_MAX = 5_000
 LEARNER_DEADLINE_S = 300.0  # for a learner to start for the first time; then it is withdrawn (I1)
+WAKING_S_MAX = 30.0  # for how long silence after a start is no sign of trouble
 LOST_STATES = frozenset({"data-lost", "removed", "corrupt"})  # as nodes of ours say that their data is of no use
 
 
@@ -252,6 +253,10 @@ class Observation:
         node = self.nodes.get(name)
         return node is not None and node.running
 
+    def is_waking(self, name: str) -> bool:
+        """Whether it has run for so short a time that silence says nothing."""
+        return self.is_running(name) and self.now_s - self.nodes[name].since_s < WAKING_S_MAX
+
     def client_url(self, name: str) -> str:
         """Where the operator asks a member of ours."""
         node = self.nodes.get(name)
@@ -260,9 +265,10 @@ class Observation:
     @cached_property
     def outdated(self) -> tuple[str, ...]:
         """Members whose nodes are not made from today's specification, by ordinal; leftovers are none."""
-        entries = {entry.name for entry in self.entries or ()}
         found = [name for name, node in self.nodes.items() if not node.current]
-        return tuple(sorted((n for n in found if self.entries is None or n in entries), key=self.ordinal))
+        if self.entries is not None:
+            found = [name for name in found if self.entry_named(name) is not None]
+        return tuple(sorted(found, key=self.ordinal))
 
     def is_stale(self, volume: Volume) -> bool:
         """Whether the volume belongs to a member that is none any more. Known only with a confirmed member list."""

@@ -4,6 +4,8 @@ The operator may have been killed between any two steps (I10), so this is also h
 the learner only added it.
 """
 
+from dataclasses import replace
+
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Spec
 from kvorum_operator.cluster import guard
@@ -57,6 +59,8 @@ def join_or_withdraw(entry: Entry, name: str, spec: Spec, seen: Observation) -> 
         return RemoveMember(name=name, member_id=entry.id, because=f"{name} {why}")
     if not seen.is_running(name):
         held = cannot_start(name, seen)
+        if held is not None and not entry.started and held.until_s is None:
+            return replace(held, until_s=seen.deadline_s(entry))  # then it is withdrawn
         return held or StartNodes(names=(name,), because=f"{name} was added as a learner")
     if not entry.started:
         return Hold(

@@ -10,8 +10,6 @@ from kvorum_operator.cluster import guard, quorum
 from kvorum_operator.cluster.observation import Observation
 from kvorum_operator.cluster.step import Hold, StartNodes, Step
 
-WAKING_S_MAX = 30.0  # for how long silence after a start is no sign of trouble
-
 
 def revive(spec: Spec, seen: Observation) -> Step | Hold | None:
     if seen.entries is None and seen.leader in seen.answers:
@@ -22,10 +20,9 @@ def revive(spec: Spec, seen: Observation) -> Step | Hold | None:
     reasons = {name: held for name in down if (held := cannot_start(name, seen))}
     if startable := tuple(name for name in down if name not in reasons):
         return StartNodes(names=startable, because=why_down(startable, seen))
-    for name, held in reasons.items():
-        if name not in seen.lost:  # of those repair says more
-            return held
-    return silence(expected, seen)
+    said = [held for name, held in reasons.items() if name not in seen.lost]  # of those repair says more
+    # Who only takes a moment is named when nobody needs more than that.
+    return min(said, key=lambda held: held.reason is Reason.WAKING, default=None) or silence(expected, seen)
 
 
 def members_expected(seen: Observation) -> list[str]:
@@ -56,7 +53,8 @@ def cannot_start(name: str, seen: Observation) -> Hold | None:
     node = seen.nodes.get(name)
     if node is not None and node.held_up is not None and name in seen.volumes:
         # Without a volume its platform tries in vain: only a step makes one.
-        return Hold(node.held_up.reason, f"{name} does not run yet: {node.held_up.text}", f"{name} to come up")
+        waits_for = f"{name} to run" + ("" if node.held_up.reason is Reason.WAKING else ", or another specification")
+        return Hold(node.held_up.reason, f"{name} does not run yet: {node.held_up.text}", waits_for)
     if node is not None and node.retry_at_s > seen.now_s:
         ended = f": {node.ended}" if node.ended else ""
         return Hold(
@@ -79,16 +77,19 @@ def silence(expected: list[str], seen: Observation) -> Hold | None:
     """All run: whether that is enough, and whom everybody waits for."""
     if not expected:
         return nothing_to_wake(seen)
-    silent = [name for name in expected if not answers(name, seen) and name not in seen.lost]
+    silent = [name for name in expected if not serves(name, seen) and name not in seen.lost]
     if not silent:
         return None
+    if seen.has_quorum and seen.outdated:
+        return None  # roll says who has not come back, and who waits for it
     if is_in_vain(seen):
         return None  # repair says what is missing
     listed = ", ".join(silent)
     if seen.cluster_id is None:
         return Hold(Reason.BOOTSTRAPPING, "the first members have started", f"{listed} to answer")
-    started_s = max(seen.nodes[name].since_s for name in silent)
-    if seen.now_s - started_s < WAKING_S_MAX:
+    if stopping := [name for name in silent if seen.nodes[name].stopping]:
+        return Hold(Reason.WAKING, f"{', '.join(stopping)} is being stopped", f"{stopping[0]} to start again")
+    if any(seen.is_waking(name) for name in silent):
         return Hold(Reason.WAKING, f"no answer yet from {listed}, just started", f"{listed} to answer")
     if seen.entries is None and seen.lost:
         return None  # as above
@@ -113,7 +114,10 @@ def nothing_to_wake(seen: Observation) -> Hold | None:
     )
 
 
-def answers(name: str, seen: Observation) -> bool:
+def serves(name: str, seen: Observation) -> bool:
+    """And will, as far as is known."""
+    if seen.nodes[name].stopping:
+        return False
     entry, volume = seen.entry_named(name), seen.volumes.get(name)
     member_id = entry.id if entry is not None else volume.member_id if volume is not None else None
     return member_id in seen.healthy

@@ -1,8 +1,8 @@
 """Roll: members whose nodes are not made from today's specification are restarted, one at a time, the leader last.
 
 Judged by what the platform says of each node, never by the specification before. Whoever does not serve goes first and
-at once: nothing is taken down by it, and a specification that no member can run with is so left behind by the next one.
-Whoever serves goes once all others are caught-up voters again, so a member that does not come back stops the roll.
+at once: nothing is taken down by it, and so a specification that nobody can run with is left behind by the next one.
+Whoever serves goes once all others are caught-up voters again: a member that does not come back stops the roll.
 """
 
 from kvorum_operator.api.reasons import Reason
@@ -14,44 +14,48 @@ from kvorum_operator.cluster.step import Hold, Restart, Step
 
 
 def roll(spec: Spec, seen: Observation) -> Step | Hold | None:
-    outdated = [name for name in seen.outdated if not seen.nodes[name].stopping and name not in seen.lost]
+    outdated = [name for name in seen.outdated if name not in seen.lost]  # of those repair says more
     if spec.replicas == 0 or not outdated:
         return None
-    for name in outdated:
+    staying = [name for name in outdated if not seen.nodes[name].stopping]
+    for name in staying:
         if guard.takes_nothing_down(name, seen):
             because = f"{name} does not serve, and is not made from today's specification"
             return Restart(name=name, uid=seen.nodes[name].uid, because=because)
-    serving = [entry for entry in seen.entries or () if entry.name in outdated and entry.id in seen.voters]
-    if not serving:
-        return None
-    if len(seen.voters) < guard.VOTERS_TO_CARRY_ON_MIN <= spec.replicas:
-        return None  # it grows first: with more voters nothing has to pause
     if waiting := not_back(seen):
         listed = "; ".join(f"{name} {why}" for name, why in waiting.items())
-        still = ", ".join(outdated)
         return Hold(
-            Reason.ROLLING, f"{listed}: the roll goes on with {still} afterwards", f"{next(iter(waiting))} to serve"
+            Reason.ROLLING,
+            f"{listed}; still to be restarted: {', '.join(outdated)}",
+            f"{next(iter(waiting))} to serve",
         )
-    return restart(next_one(serving, seen), spec, seen)
+    if len(seen.voters) < guard.VOTERS_TO_CARRY_ON_MIN <= spec.replicas:
+        because = f"with {len(seen.voters)} voters writes would pause for {', '.join(outdated)}"
+        return Hold(Reason.ROLLING, f"{because}: it grows first", f"{guard.VOTERS_TO_CARRY_ON_MIN} voters")
+    serving = [entry for entry in seen.entries or () if entry.name in staying and entry.id in seen.voters]
+    return restart(next_one(serving, seen), spec, seen) if serving else None
 
 
 def not_back(seen: Observation) -> dict[str, str]:
-    """Voters for whom the next one waits, and why."""
-    found = {}
+    """Those for whom the next restart waits, and why."""
+    found = {name: "is being stopped" for name, node in seen.nodes.items() if node.stopping}
     for voter in sorted(seen.voters):
         name = seen.name_of(voter)
         node = seen.nodes.get(name)
-        if node is not None and node.stopping:
-            found[name] = "is being stopped"
-        elif voter not in seen.healthy:
-            found[name] = "does not serve"
-        elif not seen.is_caught_up(voter):
-            found[name] = "has not caught up"
+        if name in found:
+            continue
+        if voter in seen.healthy:
+            if not seen.is_caught_up(voter):
+                found[name] = "has not caught up"
+        elif node is not None and node.held_up is not None:
+            found[name] = f"does not run yet: {node.held_up.text}"
+        else:
+            found[name] = "does not serve" if seen.is_running(name) else "does not run"
     return found
 
 
 def next_one(serving: list[Entry], seen: Observation) -> Entry:
-    """From the top, the leader last: so it hands over once, to a member that stays."""
+    """From the top, the leader last: it hands over once, and to a member that is restarted already."""
     return min(serving, key=lambda one: (one.id == seen.leader, -seen.ordinal(one.name or "")))
 
 
@@ -61,4 +65,5 @@ def restart(entry: Entry, spec: Spec, seen: Observation) -> Step | Hold:
     if len(seen.voters) < guard.VOTERS_TO_CARRY_ON_MIN:
         because += "; writes pause until it is back"
     step = Restart(name=entry.name, uid=seen.nodes[entry.name].uid, because=because)
-    return after_hand_over(step, entry, spec, seen)
+    # What the guard will object to is no reason for a change of leaders.
+    return guard.interrupt(entry, entry.name, seen) or after_hand_over(step, entry, spec, seen)

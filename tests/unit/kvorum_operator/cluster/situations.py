@@ -14,7 +14,7 @@ down[=WHY] silent[=SINCE] leaderless behind=ENTRIES log=PERCENT no-volume stale-
 labelled=NAME (with another member's id) of=ENGINE (its data; else kvorum's) emptied (its node ended for want of data)
 failing=STARTS,RETRY-IN blocked=WHY since=AGO says=STATE (at /kvorum/v1/member) elsewhere (not one of ours)
 other-cluster outdated (not made from today's specification) held-up=REASON,TEXT (its platform tries to run it) stopping
-unready (its platform sees it not serve) host=MACHINE.
+ready, unready (its platform sees it serve, or not) host=MACHINE.
 """
 
 import re
@@ -159,6 +159,7 @@ class Scene:
             "outdated",
             "held-up",
             "stopping",
+            "ready",
             "unready",
             "host",
             "says",
@@ -214,7 +215,8 @@ class Scene:
             return
         else:
             since_s = NOW_S - seconds(words.get("silent") or "1h")
-            node = Node(name, True, since_s, ready=False if "unready" in words else None)
+            ready = {"ready": True, "unready": False}.get(next(iter({"ready", "unready"} & set(words)), ""))
+            node = Node(name, True, since_s, ready=ready)
         held_up = None
         if "held-up" in words:
             reason, _, text = words["held-up"].partition(",")

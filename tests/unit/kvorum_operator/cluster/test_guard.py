@@ -11,6 +11,7 @@ from kvorum_operator.cluster.step import (
     Hold,
     PromoteMember,
     RemoveMember,
+    Restart,
     StartNodes,
     Step,
     StopNodes,
@@ -39,6 +40,10 @@ def stop(*names: str) -> Step:
     return StopNodes(because="", names=names)
 
 
+def restart(name: str, uid: str = "") -> Step:
+    return Restart(because="", name=name, uid=uid)
+
+
 def hand_over(leader: str, to: str) -> Step:
     return HandOver(because="", leader=id_of(leader), leader_name=leader, to=id_of(to), to_name=to)
 
@@ -52,7 +57,40 @@ def bootstrap(*names: str) -> Step:
 
 
 THREE = "kv-0 leader\nkv-1 follower\nkv-2 follower"
+OUTDATED = "kv-0 leader outdated\nkv-1 follower outdated\nkv-2 follower outdated"
 OBJECTED = [
+    # I1, I2, I3: who serves is restarted while the rest carries on.
+    ("I1", "replicas=3 list=unknown", OUTDATED, restart("kv-2")),
+    ("I1", "replicas=4", f"{OUTDATED}\nkv-3 added", restart("kv-2")),
+    ("I1", "replicas=4", f"{OUTDATED}\nkv-3 learner outdated", restart("kv-3")),
+    ("I1", "replicas=2", "kv-0 leader\nkv-1 follower outdated silent=9h", restart("kv-1")),
+    ("I2", "replicas=0", OUTDATED, restart("kv-2")),
+    ("I2", "replicas=3", THREE, restart("kv-2")),
+    ("I2", "replicas=3", OUTDATED, restart("kv-2", "another")),
+    ("I2", "replicas=3", f"{OUTDATED} stopping", restart("kv-2")),
+    ("I2", "replicas=3", f"{OUTDATED} stopping", restart("kv-1")),
+    ("I2", "replicas=3", f"{OUTDATED}\nkv-3 nobody stopping", restart("kv-1")),
+    ("I2", "replicas=3", "kv-0 leader\nkv-1 follower outdated\nkv-2 follower down", restart("kv-1")),
+    ("I2", "replicas=3", "kv-0 leader\nkv-1 follower outdated\nkv-2 follower behind=5001", restart("kv-1")),
+    ("I2", "replicas=3", "kv-0 leader\nkv-1 follower outdated\nkv-2 follower no-volume", restart("kv-1")),
+    ("I2", "replicas=2", "kv-0 follower behind=5001\nkv-1 leader outdated", restart("kv-1")),
+    ("I2", "replicas=1", "kv-0 leader\nkv-1 nobody outdated", restart("kv-1")),
+    ("I3", "replicas=3", OUTDATED, restart("kv-0")),
+    ("I3", "replicas=2\nhand-overs kv-0 2 9s", "kv-0 leader outdated\nkv-1 follower", restart("kv-0")),
+    # I8: silence is no word of whether others rely on it.
+    ("I1", "replicas=3 list=unknown", "kv-0 follower silent=9h outdated\nkv-1 follower silent=9h", restart("kv-0")),
+    (
+        "I1",
+        "replicas=3 list=unknown",
+        "kv-0 follower silent=9h outdated unready\nkv-1 follower silent=9h ready",
+        restart("kv-0"),
+    ),
+    (
+        "I2",
+        "replicas=5",
+        "kv-0 leader\nkv-1 follower\nkv-2 follower outdated\nkv-3 follower silent=9h unready\nkv-4 follower down",
+        restart("kv-2"),
+    ),
     # I4: a record that cannot be read is no reason to begin again.
     ("I4", "replicas=3 no-id list=unknown", "record-damaged", bootstrap("kv-0")),
     # I1: one change at a time, and a quorum before and after it.
@@ -164,6 +202,17 @@ def test_wish_against_an_invariant_becomes_a_hold_that_names_it(
 
 
 PERMITTED = [
+    ("replicas=3", OUTDATED, restart("kv-2")),
+    ("replicas=5", f"{OUTDATED}\nkv-3 follower\nkv-4 follower down", restart("kv-2")),
+    ("replicas=3\nhand-overs kv-0 3 1s", OUTDATED, restart("kv-0")),
+    ("replicas=3", f"{OUTDATED} down", restart("kv-2")),
+    ("replicas=3", f"{OUTDATED} silent=9h", restart("kv-2")),
+    ("replicas=3 list=unknown", f"{OUTDATED} held-up=ImageUnavailable", restart("kv-2")),
+    ("replicas=3 list=unknown", "kv-0 follower silent=9h outdated unready", restart("kv-0")),
+    ("replicas=4", f"{OUTDATED}\nkv-3 added outdated held-up=ImageUnavailable", restart("kv-3")),
+    ("replicas=4", f"{OUTDATED}\nkv-3 added outdated", restart("kv-3")),
+    ("replicas=2", "kv-0 leader\nkv-1 follower outdated", restart("kv-1")),
+    ("replicas=1", "kv-0 leader outdated", restart("kv-0")),
     ("replicas=3 no-id", "", bootstrap("kv-0", "kv-1", "kv-2")),
     ("replicas=5", THREE, add("kv-3")),
     ("replicas=3", "kv-0 leader\nkv-1 learner", promote("kv-1")),
