@@ -10,8 +10,11 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.kit.deadline import wait_until
 from tests.kit.ports import free_port
@@ -22,6 +25,7 @@ ACCOUNT = "kvorum-operator"
 LEASE = "kvorum-operator"
 TOKEN_FOR = "24h"
 END_S = 60.0
+HTTPS = 443
 
 
 class OperatorProcess:
@@ -35,12 +39,14 @@ class OperatorProcess:
         arguments: Sequence[str],
         *,
         name: str = "operator",
+        lease: str = LEASE,
     ) -> None:
         self._folder = folder
         self._kubeconfig = kubeconfig
         self._namespaces = tuple(namespaces)
         self._arguments = tuple(arguments)
         self._name = name
+        self._lease = lease
         self._runs = 0
         self.metrics_port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -61,7 +67,7 @@ class OperatorProcess:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, str(OPERATOR), "run", *namespaces),
-                    *("--lease-namespace", self._namespaces[0], "--lease-name", LEASE),
+                    *("--lease-namespace", self._namespaces[0], "--lease-name", self._lease),
                     *("--metrics-port", str(self.metrics_port), *self._arguments),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -94,6 +100,16 @@ class OperatorProcess:
         self.kill()
         self.start()
 
+    def health(self) -> int:
+        """What /healthz answers; 0 where nothing answers at all."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/healthz", timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
     def destroy(self) -> None:
         if self.runs():
             self.send(signal.SIGCONT)
@@ -106,9 +122,23 @@ def holder_of_lease(api: ApiServer, namespace: str) -> str:
     return str((lease or {}).get("spec", {}).get("holderIdentity") or "")
 
 
-def kubeconfig_of(api: ApiServer, namespace: str, account: str, file: Path) -> Path:
-    """A kubeconfig of this Kubernetes that acts as a service account."""
-    ours: Object = json.loads(api.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+def server_of(api: ApiServer) -> str:
+    """host:port of the API server."""
+    parts = urlsplit(str(configuration_of(api)["clusters"][0]["cluster"]["server"]))
+    return f"{parts.hostname}:{parts.port or HTTPS}"
+
+
+def configuration_of(api: ApiServer) -> Object:
+    found: Object = json.loads(api.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    return found
+
+
+def kubeconfig_of(api: ApiServer, namespace: str, account: str, file: Path, *, port: int = 0) -> Path:
+    """A kubeconfig of this Kubernetes that acts as a service account. port: of this machine, if by way of that."""
+    ours = configuration_of(api)
+    if port:
+        ours["clusters"][0]["cluster"]["tls-server-name"] = server_of(api).partition(":")[0]
+        ours["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
     token = api.kubectl("create", "token", account, "-n", namespace, "--duration", TOKEN_FOR).strip()
     ours["users"] = [{"name": account, "user": {"token": token}}]
     ours["contexts"] = [{"name": account, "context": {"cluster": ours["clusters"][0]["name"], "user": account}}]
