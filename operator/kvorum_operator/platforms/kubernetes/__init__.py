@@ -1,0 +1,1 @@
+"""Kubernetes as a platform of the pass: members are pods of a StatefulSet, volumes are PersistentVolumeClaims."""
