@@ -24,6 +24,7 @@ class Images:
     kvorum_later: the same program under another name, to roll to. broken: an image in which there is no such program.
     """
 
+    operator: str
     kvorum: str
     kvorum_later: str
     broken: str
