@@ -5,7 +5,7 @@ leader, and names members by id; what became of it the next pass observes.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from kvorum.client import Client, ClientError, Member, Status
@@ -48,9 +48,12 @@ class Members:
         self._clients: dict[str, Client] = {}
 
     async def close(self) -> None:
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            await client.close()
+        await self._close_all_but(frozenset())
+
+    async def _close_all_but(self, urls: Collection[str]) -> None:
+        """A pod that is made anew has another address, so what was asked before may never be asked again."""
+        for url in self._clients.keys() - set(urls):
+            await self._clients.pop(url).close()
 
     def _client(self, url: str) -> Client:
         if url not in self._clients:
@@ -58,8 +61,9 @@ class Members:
         return self._clients[url]
 
     async def ask(self, running: Mapping[str, Address], addresses: Mapping[str, Address]) -> Asked:
-        """running: whom to ask, by name. Only nodes that the platform runs: on their ports nobody else answers."""
+        """running: whom to ask, by name, and where. Only nodes that the platform runs: nobody else answers there."""
         urls = [address.client_url for address in running.values()]
+        await self._close_all_but(urls)
         answers, words = await asyncio.gather(
             asyncio.gather(*(self._status(url) for url in urls)),
             asyncio.gather(*(fetch_own_word(url, QUESTION_TIMEOUT_S) for url in urls)),

@@ -5,13 +5,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum_operator.api.reasons import Reason
-from kvorum_operator.cluster.observation import Address, Answer, Entry, Observation, OwnWord
+from kvorum_operator.cluster.observation import Address, Answer, Entry, Node, Observation, OwnWord
 from kvorum_operator.cluster.step import AddLearner, HandOver, Hold, PromoteMember, RemoveMember, Step
 from kvorum_operator.members.asking import Asked, Members
 
+from tests.kit.deadline import wait_until
 from tests.kit.ports import free_port
 from tests.kit.scripted_server import ScriptedServer
 
@@ -136,6 +138,30 @@ def test_silent_member_costs_a_bounded_time_and_hides_no_other() -> None:
     assert asked.entries is not None
 
 
+def test_connections_to_where_nobody_is_asked_any_more_are_closed() -> None:
+    """A pod that is made anew has another address: an operator of weeks would else keep each of them."""
+
+    def connections(server: ScriptedServer) -> int:
+        ends = [one.raddr.port for one in psutil.Process().net_connections("tcp") if one.raddr]
+        return ends.count(server.port)
+
+    async def counted() -> tuple[int, int]:
+        async with ScriptedServer({STATUS: status_of(LEADER)}) as one, ScriptedServer({STATUS: hanging}) as other:
+            members = Members()
+            try:
+                await members.ask(addresses(one), addresses(one))
+                before = connections(one)
+                await members.ask(addresses(other), addresses(other))
+                await asyncio.to_thread(wait_until, lambda: connections(one) == 0, 5.0, "no connection to the first")
+                return before, connections(other)
+            finally:
+                await members.close()
+
+    before, others = asyncio.run(counted())
+    assert before > 0
+    assert others > 0
+
+
 def test_list_that_no_quorum_confirms_is_unknown() -> None:
     refused = refusing(grpc.StatusCode.UNAVAILABLE, "etcdserver: request timed out")
     assert ask(ScriptedServer({STATUS: status_of(LEADER), LIST: refused})).entries is None
@@ -252,6 +278,29 @@ def test_change_leaves_once() -> None:
     held = perform(AddLearner(because="", name="kv-1", peer_url="http://kv-1:2380"), server)
     assert held is not None
     assert [path for path, _ in server.calls] == [ADD]
+
+
+def test_change_goes_to_where_the_leaders_node_is_asked_now() -> None:
+    """Its address is a name in a Kubernetes cluster's DNS, which the operator does not need."""
+    server = ScriptedServer({REMOVE: answering(rpc.MemberRemoveResponse())})
+
+    async def performed() -> Hold | None:
+        members = Members()
+        seen = Observation(
+            now_s=1.0,
+            addresses={"kv-0": Address("kv-0", "http://kv-0.nowhere.invalid:2379", "http://kv-0:2380")},
+            nodes={"kv-0": Node("kv-0", running=True, since_s=0.0, client_url=server.endpoint)},
+            answered={"kv-0": Answer(LEADER, CLUSTER_ID, LEADER, 3, 50, 49, 7, 4096, "3.5.30")},
+            entries=(Entry(LEADER, "kv-0", ("http://kv-0:2380",), started=True),),
+        )
+        async with server:
+            try:
+                return await members.perform(RemoveMember(because="", name="kv-1", member_id=7), seen)
+            finally:
+                await members.close()
+
+    assert asyncio.run(performed()) is None
+    assert [path for path, _ in server.calls] == [REMOVE]
 
 
 def test_change_without_a_known_leader_is_not_sent() -> None:
