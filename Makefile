@@ -69,8 +69,9 @@ test-compat: env ## against a real etcd 3.5 and its clients
 	@$(PYTEST) -n 2 tests/compat
 
 test-e2e: env ## whole clusters as processes, on both engines
-	@$(PYTEST) -n 3 --ignore tests/e2e/test_readme.py --ignore tests/e2e/test_local_migration.py tests/e2e
-	@$(PYTEST) -rP tests/e2e/test_local_migration.py  # by itself: it measures gaps, and prints them
+	@$(PYTEST) -n 3 --ignore tests/e2e/test_readme.py --ignore tests/e2e/test_local_migration.py \
+		--ignore tests/e2e/test_local_roll.py tests/e2e
+	@$(PYTEST) -rP tests/e2e/test_local_migration.py tests/e2e/test_local_roll.py  # by themselves: they print gaps
 	@$(PYTEST) tests/e2e/test_readme.py  # by itself: it uses the README's ports, etcd's own
 
 sim: env ## simulated groups of whole members, on a new seed: make sim SEED=8812 STEPS=200000
