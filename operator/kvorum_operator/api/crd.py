@@ -14,7 +14,7 @@ import yaml
 from kvorum_operator.api.v1alpha1 import GROUP, KIND, NAME_CHARACTERS_MAX, PLURAL, VERSION, KVCluster, Spec, Status
 
 # Keywords of pydantic's schema that a structural schema does not know, or that say nothing there.
-DROPPED = frozenset({"title", "additionalProperties", "$defs", "const"})
+DROPPED = frozenset({"title", "$defs", "const", "propertyNames"})
 
 PRINTER_COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -42,7 +42,7 @@ def definition() -> dict[str, Any]:
                 "listKind": f"{KIND}List",
                 "plural": PLURAL,
                 "singular": KIND.lower(),
-                "shortNames": ["kv"],
+                "shortNames": ["kvc"],
                 "categories": ["all"],
             },
             "versions": [
@@ -119,6 +119,15 @@ def structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
             made[key] = {name: structural(child, definitions) for name, child in value.items()}
         elif key == "items":
             made[key] = structural(value, definitions)
+        elif key == "additionalProperties":
+            if isinstance(value, dict):
+                made[key] = structural(value, definitions)
+            elif value:  # an object of anything; False is what every object is
+                made["x-kubernetes-preserve-unknown-fields"] = True
+        elif key == "default" and isinstance(value, dict | list):
+            # A mapping's own fields have their defaults; an empty list says no more than an absent one.
+            if value or "properties" in node:
+                made[key] = {}
         elif key == "required" and not value:
             continue
         else:

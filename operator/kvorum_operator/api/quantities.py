@@ -106,6 +106,12 @@ class Quantity(Measure):
         return int(Decimal(match[1]) * BYTES_PER_SUFFIX[match[2]])
 
     @classmethod
+    def at_least(cls, size_bytes: int) -> "Quantity":
+        """The next whole Mi above, as people write it."""
+        mi_count = -(-size_bytes // BYTES_PER_SUFFIX["Mi"])
+        return cls(f"{mi_count // 1024}Gi" if mi_count % 1024 == 0 else f"{mi_count}Mi")
+
+    @classmethod
     def text_of(cls, value: object) -> str | None:
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return str(value)

@@ -5,16 +5,17 @@ exists once it works on every engine and platform that takes it; an unknown fiel
 ignored. Fields without a meaning on a platform are accepted there and named once (`without_meaning_locally`).
 """
 
+import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, field_validator
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
+from kvorum_operator.api.model import Model, field_name, wrong
+from kvorum_operator.api.pod import SUBDOMAIN_PATTERN, Pod
 from kvorum_operator.api.quantities import Duration, Measure, Quantity
 
 GROUP = "kvorum.dev"
@@ -23,22 +24,15 @@ KIND = "KVCluster"
 PLURAL = "kvclusters"
 
 REPLICAS_MAX = 9  # with more, each write waits for more disks and little safety is won
+STORAGE_PER_QUOTA, STORAGE_MORE = 3, Quantity("1Gi")
 NAME_CHARACTERS_MAX = 52  # a StatefulSet's pods carry a controller hash in a label of 63 characters
 ELECTION_PER_HEARTBEAT_MIN = 5  # etcd's own rule: fewer, and a late heartbeat is an election
+PEERS_SUFFIX = "-peers"  # of the Service with the members' own names; a cluster of that name would take it
+NAME_MESSAGE = f"must not end in {PEERS_SUFFIX}, as the Service of another cluster's members does"
 DATABASE_QUOTA_MIN = Quantity("64Mi")  # the floor catches a forgotten unit: 8 bytes are full at once
 HEARTBEAT_MIN, HEARTBEAT_MAX = Duration("10ms"), Duration("10s")
 ELECTION_MIN, ELECTION_MAX = Duration("100ms"), Duration("50s")  # etcd's ceiling
 RETENTION_MIN = Duration("1m")
-
-
-def field_name(name: str) -> str:
-    """The name of a field in the document: Kubernetes' camel case, in which an id at the end is ID."""
-    camel = to_camel(name)
-    return f"{camel[:-2]}ID" if camel.endswith("Id") else camel
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=field_name, populate_by_name=True)
 
 
 class Engine(StrEnum):
@@ -61,7 +55,7 @@ class LogLevel(StrEnum):
 def require_range(value: Duration, low: Duration, high: Duration | None) -> Duration:
     if value < low or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise PydanticCustomError("range", "{message}", {"message": f"must be {bounds}"})
+        raise wrong(f"must be {bounds}")
     return value
 
 
@@ -91,11 +85,11 @@ class Compaction(Model):
         if info.data.get("mode") is CompactionMode.REVISION:
             if not re.fullmatch(r"[1-9][0-9]{0,17}", value):
                 message = "must be a number of revisions of at least 1 with mode Revision, like 1000"
-                raise PydanticCustomError("retention", "{message}", {"message": message})
+                raise wrong(message)
             return value
         if not re.fullmatch(Duration.pattern, value):
             message = "must be a duration with its unit with mode Periodic, like 1h"
-            raise PydanticCustomError("retention", "{message}", {"message": message})
+            raise wrong(message)
         require_range(Duration(value), RETENTION_MIN, None)
         return value
 
@@ -125,7 +119,7 @@ class Settings(Model):
     @classmethod
     def _not_tiny(cls, value: Quantity) -> Quantity:
         if value < DATABASE_QUOTA_MIN:
-            raise PydanticCustomError("range", "{message}", {"message": f"must be at least {DATABASE_QUOTA_MIN}"})
+            raise wrong(f"must be at least {DATABASE_QUOTA_MIN}")
         return value
 
     @field_validator("heartbeat_interval")
@@ -139,7 +133,7 @@ class Settings(Model):
         heartbeat = info.data.get("heartbeat_interval")
         if heartbeat is not None and value.value < ELECTION_PER_HEARTBEAT_MIN * heartbeat.value:
             message = f"must be at least {ELECTION_PER_HEARTBEAT_MIN} heartbeat intervals of {heartbeat}"
-            raise PydanticCustomError("range", "{message}", {"message": message})
+            raise wrong(message)
         return require_range(value, ELECTION_MIN, ELECTION_MAX)
 
 
@@ -147,8 +141,50 @@ class Storage(Model):
     """The volume each member keeps its data on."""
 
     size: Quantity = Field(
-        default=Quantity("8Gi"), description="Size of each member's volume. Without meaning locally."
+        default=Quantity("8Gi"),
+        description="Size of each member's volume: at least three times settings.databaseQuota and 1Gi, for the "
+        "database, its copy while it is defragmented, a received snapshot and the log. Cannot be changed yet. "
+        "Without meaning locally.",
     )
+    class_name: str | None = Field(
+        default=None,
+        pattern=SUBDOMAIN_PATTERN,
+        max_length=253,
+        description="The StorageClass of the volumes; absent: the default one. Cannot be changed. Without meaning "
+        "locally.",
+    )
+
+
+class ServiceType(StrEnum):
+    CLUSTER_IP = "ClusterIP"
+    NODE_PORT = "NodePort"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+class ClientService(Model):
+    """The Service, named after the cluster, that clients may use instead of the members' own names."""
+
+    type: ServiceType = Field(
+        default=ServiceType.CLUSTER_IP,
+        description="ClusterIP, NodePort or LoadBalancer. The last two let in clients from outside: nothing is "
+        "encrypted or authenticated yet.",
+    )
+    annotations: dict[str, str] = Field(
+        default={}, max_length=32, description="Annotations of the Service, as load balancers read them."
+    )
+
+
+class Monitoring(Model):
+    """What is made for Prometheus."""
+
+    pod_monitor: StrictBool = Field(
+        default=False, description="Make a PodMonitor, for which the Prometheus operator must be installed."
+    )
+
+
+class DeletionPolicy(StrEnum):
+    RETAIN = "Retain"
+    DELETE = "Delete"
 
 
 class Spec(Model):
@@ -161,11 +197,28 @@ class Spec(Model):
     )
     engine: Engine = Field(
         default=Engine.KVORUM,
-        description="The program that members run: kvorum, or a real etcd 3.5. "
-        "When it is changed, the members of a cluster of three or more move over one at a time.",
+        description="The program that members run: kvorum, or a real etcd 3.5. On Kubernetes it cannot be changed. "
+        "Locally the members of a cluster of three or more move over one at a time.",
+    )
+    version: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$",
+        max_length=128,
+        description="The version of the engine, which is the tag of its image; absent: the operator's default. "
+        "A change is rolled out one member at a time.",
     )
     storage: Storage = Field(default=Storage(), description="The volume each member keeps its data on.")
     settings: Settings = Field(default=Settings(), description="What members are started with.")
+    pod: Pod = Field(default=Pod(), description="The members' pods: image, resources, scheduling and all else.")
+    service: ClientService = Field(
+        default=ClientService(), description="The Service that clients may use, named after the cluster."
+    )
+    monitoring: Monitoring = Field(default=Monitoring(), description="What is made for Prometheus.")
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.RETAIN,
+        description="What becomes of the volumes when this KVCluster is deleted. Retain keeps them, and a KVCluster "
+        "of the same name finds its data again; Delete deletes them with it.",
+    )
     paused: StrictBool = Field(
         default=False, description="Report, but touch nothing: no step is taken while this is true."
     )
@@ -181,6 +234,7 @@ class Metadata(BaseModel):
         description="Members are named after it: NAME-0, NAME-1, ...",
     )
     namespace: str | None = None
+    uid: str | None = None  # absent locally
 
 
 class MemberStatus(Model):
@@ -287,6 +341,65 @@ def problem(details: Mapping[str, Any]) -> str:
     return f"{path}: {message if message.startswith('must') else f'must be {message}'}{shown}"
 
 
+def parse_spec(raw: Mapping[str, Any]) -> KVCluster:
+    """An object of the API server as a KVCluster, without its status, which `status_of` reads.
+
+    Raises InvalidCluster: the API server refuses what this refuses, but may hold objects from before a rule was made.
+    """
+    cluster = parse({key: value for key, value in raw.items() if key != "status"})
+    if problems := tuple(wrong_on_kubernetes(cluster)):
+        raise InvalidCluster(problems)
+    return cluster
+
+
+def wrong_on_kubernetes(cluster: KVCluster) -> Iterator[str]:
+    """What is wrong with a document that would do on a single machine: there is no volume to fill, and no Service."""
+    name, size, quota = cluster.metadata.name, cluster.spec.storage.size, cluster.spec.settings.database_quota
+    if name.endswith(PEERS_SUFFIX):
+        yield f"metadata.name: {NAME_MESSAGE} (it is {name!r})"
+    if size.value < STORAGE_PER_QUOTA * quota.value + STORAGE_MORE.value:
+        yield f"spec.storage.size: {storage_message(quota)} (it is {str(size)!r})"
+
+
+def storage_message(quota: Quantity) -> str:
+    least = Quantity.at_least(STORAGE_PER_QUOTA * quota.value + STORAGE_MORE.value)
+    return (
+        f"must be at least {least}, {STORAGE_PER_QUOTA} times settings.databaseQuota of {quota} and {STORAGE_MORE}: "
+        "the database, its copy while it is defragmented, a received snapshot and the log must fit"
+    )
+
+
+def status_of(raw: Mapping[str, Any]) -> Status:
+    """The status of an object of the API server, as far as it can be read: whoever wrote it may know other fields.
+
+    A field that cannot be read is left out, and the next pass computes it anew: only `clusterID` and what members had
+    data are remembered from it, and volumes say the same (I4).
+    """
+    found = raw.get("status")
+    legible = copy.deepcopy(dict(found)) if isinstance(found, Mapping) else {}
+    while True:
+        try:
+            return Status.model_validate(legible)
+        except ValidationError as error:
+            for details in error.errors():
+                # What is missing makes illegible what it is missing in.
+                illegible = details["loc"][:-1] if details["type"] == "missing" else details["loc"]
+                if not illegible:
+                    return Status()
+                take_out(legible, illegible)
+                break  # places in a list have moved
+
+
+def take_out(tree: Any, path: tuple[int | str, ...]) -> None:
+    """Takes what stands at path out of a tree of dicts and lists."""
+    for part in path[:-1]:
+        tree = tree[part]
+    del tree[path[-1]]
+
+
+WITHOUT_MEANING_LOCALLY = ("version", "storage", "pod", "service", "monitoring", "deletion_policy")
+
+
 def without_meaning_locally(cluster: KVCluster) -> tuple[str, ...]:
     """The paths of the fields that the document sets and that mean nothing on a single machine."""
-    return ("spec.storage",) if "storage" in cluster.spec.model_fields_set else ()
+    return tuple(f"spec.{field_name(one)}" for one in WITHOUT_MEANING_LOCALLY if one in cluster.spec.model_fields_set)

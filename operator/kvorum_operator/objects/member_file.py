@@ -6,6 +6,8 @@ while the member list has an entry for it that never started, and *sealed* from 
 forgot its votes rejoin silently.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,6 +36,7 @@ class Place:
     data_dir: str
     listen_client_url: str
     listen_peer_url: str
+    listen_metrics_url: str = ""  # empty: /metrics and health are asked for at the client URL
 
 
 def file_state(name: str, seen: Observation) -> FileState:
@@ -72,6 +75,7 @@ def member_file(name: str, settings: Settings, place: Place, seen: Observation) 
         "initial-cluster": ",".join(f"{one}={url}" for one, url in initial_cluster(name, seen).items()),
         "initial-cluster-state": "new" if state is FileState.NEW else "existing",
         "initial-cluster-token": seen.record.token if seen.record is not None else name,
+        **({"listen-metrics-urls": place.listen_metrics_url} if place.listen_metrics_url else {}),
         **settings_of(settings),
     }
     return f"# Made by kvorum-operator; {state}. Edits are overwritten.\n{yaml.safe_dump(content, sort_keys=False)}"
@@ -87,3 +91,8 @@ def settings_of(settings: Settings) -> dict[str, object]:
         "auto-compaction-retention": settings.compaction.retention,
         "log-level": settings.log_level.value,
     }
+
+
+def settings_mark(settings: Settings) -> str:
+    """Equal marks are equal settings."""
+    return hashlib.sha256(json.dumps(settings_of(settings), sort_keys=True).encode()).hexdigest()[:16]
