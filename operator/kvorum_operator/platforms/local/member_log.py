@@ -4,19 +4,19 @@ A member outlives operators, so the file cannot be handed another descriptor: it
 written between the two are lost; they are few, and a bound on the disk is worth more than they are.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from kvorum_operator.members.last_words import instant, last_words
 from kvorum_operator.platforms.local.state_directory import privately
 
 LOG_BYTES_MAX = 16 << 20
 OLDER_PARTS_MAX = 3
 TAIL_BYTES = 64 << 10
-COMPLAINT_CHARACTERS_MAX = 300
+COMPLAINT_LINES_MAX = 200
 
 
 def open_for_writing(path: Path) -> IO[bytes]:
@@ -64,43 +64,8 @@ def by_time(found: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
     return [(name, line) for _, name, line in sorted(dated, key=lambda one: one[0])]
 
 
-def instant(line: str) -> str:
-    """When a line of a JSON log was written; both engines write UTC with microseconds, so texts sort as times do."""
-    try:
-        content = json.loads(line)
-    except ValueError:
-        return ""
-    found = content.get("ts") if isinstance(content, dict) else None
-    return found if isinstance(found, str) else ""
-
-
 def last_complaint(path: Path) -> str:
-    """What the last fatal line says; where there is none the last line, unless it only logs what was done. Bounded."""
-    lines = [line for line in tail(path, 200) if line.strip()]
-    for line in reversed(lines):
-        said = complaint(line)
-        if said is not None:
-            return shortened(" ".join(said.split()))
-    return shortened(lines[-1]) if lines and not instant(lines[-1]) else ""
-
-
-def shortened(text: str) -> str:
-    """Its beginning and its end: a traceback names the trouble at its end."""
-    if len(text) <= COMPLAINT_CHARACTERS_MAX:
-        return text
-    half = COMPLAINT_CHARACTERS_MAX // 2
-    return f"{text[:half]} ... {text[-half:]}"
-
-
-def complaint(line: str) -> str | None:
-    """What a line of a member's JSON log says, if it is why the process ended."""
-    try:
-        content = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(content, dict) or content.get("level") not in ("fatal", "panic"):
-        return None
-    return ": ".join(str(content[key]) for key in ("msg", "error") if content.get(key))
+    return last_words(tail(path, COMPLAINT_LINES_MAX))
 
 
 def read_from(path: Path, offset: int) -> tuple[list[str], int]:
