@@ -31,7 +31,12 @@ ENVIRONMENT_PREFIX = "KVORUM_OPERATOR_"
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123 label
 LEASE_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+ETCD = "quay.io/coreos/etcd"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+# What Kubernetes puts into pods beside a Service named kvorum-operator or kvorum-operator-metrics. The second's port
+# would even be our KVORUM_OPERATOR_METRICS_PORT: an address where ours is a number.
+SERVICE_LINK = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_.*)?)")
+SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 IMAGE = re.compile(r"[a-z0-9][-a-z0-9._:/]*(:[A-Za-z0-9_][-A-Za-z0-9._]{0,127})?(@sha256:[0-9a-f]{64})?")
 REPOSITORY = re.compile(r"[a-z0-9]([-a-z0-9._/]|:[0-9]+/)*")
 
@@ -87,7 +92,7 @@ class Settings(BaseModel):
     @classmethod
     def _is_repository(cls, value: str) -> str:
         if not REPOSITORY.fullmatch(value):
-            raise ValueError("must be an image without a tag, like registry.k8s.io/etcd: the tag follows spec.version")
+            raise ValueError(f"must be an image without a tag, like {ETCD}: the tag follows spec.version")
         return value
 
     @field_validator("log_level")
@@ -125,7 +130,7 @@ OPTIONS = (
     Option("lease_name", "--lease-name", "of operators with one Lease one acts (kvorum-operator)", "kvorum-operator"),
     Option("metrics_port", "--metrics-port", "port of /metrics, /healthz and /readyz (8080)", "8080"),
     Option("node_image", "--node-image", "image of members without spec.version and spec.pod.image"),
-    Option("etcd_image_repository", "--etcd-image-repository", "image of engine etcd, without its tag"),
+    Option("etcd_image_repository", "--etcd-image-repository", f"image of engine etcd ({ETCD})", ETCD),
     Option("log_level", "--log-level", f"{', '.join(LOG_LEVELS)} (info)", "info"),
     Option("workers", "--workers", "how many clusters are worked on at once (64)", "64"),
 )
@@ -147,14 +152,15 @@ def read(given: argparse.Namespace, environment: Mapping[str, str], own_namespac
     for option in OPTIONS:
         value = getattr(given, option.name)
         sources[option.name] = option.flag
-        if value is None and environment.get(option.variable):
-            text = environment[option.variable]
+        text = environment.get(option.variable, "")
+        if value is None and text and not SERVICE_ADDRESS.fullmatch(text):
             value = [part.strip() for part in text.split(",") if part.strip()] if option.several else text
             sources[option.name] = option.variable
         value = option.default if value is None else value
         if value is not None:
             values[option.name] = value
-    unknown = sorted(set(named(environment)) - {option.variable for option in OPTIONS})
+    variables = {option.variable for option in OPTIONS}
+    unknown = sorted(name for name in named(environment) if name not in variables and not SERVICE_LINK.fullmatch(name))
     if unknown:
         raise WrongSettings(f"{unknown[0]} of the environment is no setting: take it away, or see --help for the names")
     if own_namespace is not None:

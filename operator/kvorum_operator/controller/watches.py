@@ -49,7 +49,7 @@ class Watches:
         self._clock = clock
         self._heard_s: dict[str, float] = {}  # by path; written by kopf's thread
         self._began_s = clock()
-        self._paths = [
+        self.paths = [
             Call("watch", "GET", resource, namespace).path for resource in WATCHED for namespace in namespaces or ("",)
         ]
         self.problem = "the watches have not begun yet"  # why there are none; empty while they run
@@ -59,12 +59,16 @@ class Watches:
     @property
     def listening(self) -> bool:
         """Whether each watch has had its list."""
-        return not self.problem and all(path in self._heard_s for path in self._paths)
+        return not self.problem and all(path in self._heard_s for path in self.paths)
 
     def silent_s(self) -> float:
         """For how long the most silent watch has heard nothing."""
         now_s = self._clock()
-        return max(now_s - self._heard_s.get(path, self._began_s) for path in self._paths)
+        return max(now_s - self._heard_s.get(path, self._began_s) for path in self.paths)
+
+    def hear(self, path: str) -> None:
+        """The API server said something to the watch of that path."""
+        self._heard_s[path] = self._clock()
 
     async def run(self) -> None:
         again_s = AGAIN_S_MIN
@@ -145,7 +149,7 @@ class Watches:
                 stop()
 
     def _deaf(self) -> bool:
-        begun = all(path in self._heard_s for path in self._paths)
+        begun = all(path in self._heard_s for path in self.paths)
         return self.silent_s() > (SILENCE_S if begun else FIRST_WORD_S)
 
     async def _log_in(self, **_: object) -> kopf.AiohttpSession:
@@ -169,10 +173,10 @@ class Watches:
 
     async def _hear_answer(self, _session: Any, _context: Any, said: aiohttp.TraceRequestEndParams) -> None:
         if said.response.ok:
-            self._heard_s[said.url.path] = self._clock()
+            self.hear(said.url.path)
 
     async def _hear_chunk(self, _session: Any, _context: Any, said: aiohttp.TraceResponseChunkReceivedParams) -> None:
-        self._heard_s[said.url.path] = self._clock()
+        self.hear(said.url.path)
 
 
 def missing(resource: Resource) -> str:
