@@ -53,7 +53,7 @@ class Settings(BaseModel):
     namespaces: tuple[str, ...] = ()  # none: all
     lease_namespace: str
     lease_name: str = "kvorum-operator"
-    metrics_port: int = Field(default=8080, ge=0, le=65_535)  # 0: any that is free, which the log names
+    metrics_port: int = Field(default=8080, ge=1, le=65_535)
     node_image: str
     etcd_image_repository: str
     log_level: str = "info"

@@ -64,8 +64,8 @@ class Health:
         return found
 
 
-async def serve(port: int, health: Health, metrics: Metrics) -> tuple[web.AppRunner, int]:
-    """On all addresses. The runner, to be cleaned up, and the port. Raises OSError if the port is taken."""
+async def serve(port: int, health: Health, metrics: Metrics) -> web.AppRunner:
+    """On all addresses. What is to be cleaned up. Raises OSError if the port is taken."""
 
     async def healthz(_: web.Request) -> web.Response:
         return answer(health.problems(), 500)
@@ -82,7 +82,7 @@ async def serve(port: int, health: Health, metrics: Metrics) -> tuple[web.AppRun
     await runner.setup()
     site = web.TCPSite(runner, None, port)
     await site.start()
-    return runner, runner.addresses[0][1]
+    return runner
 
 
 def answer(problems: list[str], status: int) -> web.Response:

@@ -12,6 +12,8 @@ from kvorum_operator.controller.watches import SILENCE_S, Watches
 from kvorum_operator.metrics import Metrics
 from kvorum_operator.platforms.kubernetes.client import Client
 
+from tests.kit.ports import free_port
+
 
 class Operator:
     """What health judges, in a state that a test sets."""
@@ -41,7 +43,8 @@ def served(case: Callable[[Operator, Ask], Awaitable[None]]) -> None:
     async def run() -> None:
         async with Client() as client, aiohttp.ClientSession() as session:
             operator = Operator(client)
-            runner, port = await health.serve(0, operator.health, Metrics())
+            port = free_port()
+            runner = await health.serve(port, operator.health, Metrics())
 
             async def ask(page: str) -> tuple[int, str]:
                 async with session.get(f"http://127.0.0.1:{port}/{page}") as answer:
