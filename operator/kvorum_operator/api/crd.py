@@ -1,7 +1,7 @@
 """The CustomResourceDefinition, generated from the models: `python -m kvorum_operator.api.crd FILE`.
 
-A structural schema, as the API server wants it: no references, no titles, a type at every level. What the schema cannot
-say about two fields at once is checked by the operator, which says so in status.
+A structural schema, as the API server wants it: no references, no titles, a type at every level. What a schema
+has no words for are rules in CEL, which stand beside the models.
 """
 
 import sys
@@ -11,10 +11,35 @@ from typing import Any
 
 import yaml
 
-from kvorum_operator.api.v1alpha1 import GROUP, KIND, NAME_CHARACTERS_MAX, PLURAL, VERSION, KVCluster, Spec, Status
+from kvorum_operator.api.model import RULES, Rule, quoted
+from kvorum_operator.api.v1alpha1 import (
+    GROUP,
+    KIND,
+    NAME_CHARACTERS_MAX,
+    NAME_MESSAGE,
+    NAME_PATTERN,
+    PEERS_SUFFIX,
+    PLURAL,
+    VERSION,
+    KVCluster,
+    Spec,
+    Status,
+)
 
 # Keywords of pydantic's schema that a structural schema does not know, or that say nothing there.
 DROPPED = frozenset({"title", "$defs", "const", "propertyNames"})
+
+NAME_RULES = (
+    Rule(
+        f"size(self.metadata.name) <= {NAME_CHARACTERS_MAX}",
+        f"metadata.name must have at most {NAME_CHARACTERS_MAX} characters: members are named after it",
+    ),
+    Rule(
+        f"self.metadata.name.matches({quoted(NAME_PATTERN)})",
+        "metadata.name must be lower case letters, digits and -, and begin with a letter: members are named after it",
+    ),
+    Rule(f"!self.metadata.name.endsWith('{PEERS_SUFFIX}')", f"metadata.name {NAME_MESSAGE}"),
+)
 
 PRINTER_COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
@@ -87,12 +112,7 @@ def schema() -> dict[str, Any]:
             "spec": spec,
             "status": status,
         },
-        "x-kubernetes-validations": [
-            {
-                "rule": f"size(self.metadata.name) <= {NAME_CHARACTERS_MAX}",
-                "message": f"metadata.name must have at most {NAME_CHARACTERS_MAX} characters",
-            }
-        ],
+        RULES: [rule.document() for rule in NAME_RULES],
     }
 
 
@@ -105,7 +125,9 @@ def structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
     """One node of a JSON schema without references and unions with null."""
     if "$ref" in node:
         target = definitions[node["$ref"].rpartition("/")[2]]
-        return structural({**target, **{key: value for key, value in node.items() if key != "$ref"}}, definitions)
+        beside = {key: value for key, value in node.items() if key != "$ref"}
+        rules = [*target.get(RULES, ()), *beside.get(RULES, ())]  # of the type, and of this field of the type
+        return structural({**target, **beside, **({RULES: rules} if rules else {})}, definitions)
     if "anyOf" in node and "x-kubernetes-int-or-string" not in node:
         kinds = [kind for kind in node["anyOf"] if kind.get("type") != "null"]
         assert len(kinds) == 1, f"a union of {len(kinds)} types is not structural: {node}"
@@ -125,14 +147,21 @@ def structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
             elif value:  # an object of anything; False is what every object is
                 made["x-kubernetes-preserve-unknown-fields"] = True
         elif key == "default" and isinstance(value, dict | list):
-            # A mapping's own fields have their defaults; an empty list says no more than an absent one.
-            if value or "properties" in node:
-                made[key] = {}
+            # In full: rules are checked against it before its own fields get theirs. What is empty says nothing.
+            if (default := worth_saying(value)) or "properties" in node:
+                made[key] = default
         elif key == "required" and not value:
             continue
         else:
             made[key] = value
     return made
+
+
+def worth_saying(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: worth_saying(one) for key, one in value.items()}
+        return {key: one for key, one in kept.items() if one is not None and one not in ({}, [])}
+    return value
 
 
 def without_defaults(node: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvorum_operator.api.model import Rule, rules
+
 MEMBER = "member"  # the container that is ours
 DATA_VOLUME, CONFIG_VOLUME, TEMPORARY_VOLUME = "data", "config", "tmp"
 DATA_PATH, CONFIG_PATH, TEMPORARY_PATH = "/var/lib/kvorum", "/etc/kvorum", "/tmp"
@@ -20,6 +22,18 @@ class MergedList:
 
     key: str
     below: Mapping[str, "MergedList"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A field that an overlay may not set. type: as a JSON schema has it."""
+
+    type: str
+    instead: str = ""
+
+    @property
+    def why(self) -> str:
+        return f"for which there is {self.instead}" if self.instead else "which the operator relies on"
 
 
 OF_CONTAINER: Mapping[str, MergedList] = {
@@ -41,31 +55,35 @@ MERGED_LISTS: Mapping[str, MergedList] = {
 }
 NOTHING_BELOW: Mapping[str, MergedList] = {}
 DIRECTIVE = "$patch"
+CONTAINERS_MAX, ITEMS_MAX = 16, 64
+AS_IN_A_POD = "As in a pod."
+PRESERVED = {"x-kubernetes-preserve-unknown-fields": True}
 
-OF_POD = {
-    "restartPolicy": "",
-    "hostname": "",
-    "subdomain": "",
-    "setHostnameAsFQDN": "",
-    "serviceAccountName": "",
-    "serviceAccount": "",
-    "activeDeadlineSeconds": "",
-    "ephemeralContainers": "",
+# Fields that are refused, with their types in the schema and the field that is there instead.
+OF_POD: Mapping[str, Refused] = {
+    "restartPolicy": Refused("string"),
+    "hostname": Refused("string"),
+    "subdomain": Refused("string"),
+    "setHostnameAsFQDN": Refused("boolean"),
+    "serviceAccountName": Refused("string"),
+    "serviceAccount": Refused("string"),
+    "activeDeadlineSeconds": Refused("integer"),
+    "ephemeralContainers": Refused("array"),
 }
-OF_MEMBER = {
-    "image": "spec.pod.image or spec.version",
-    "imagePullPolicy": "spec.pod.imagePullPolicy",
-    "resources": "spec.pod.resources",
-    "command": "",
-    "args": "",
-    "workingDir": "",
-    "startupProbe": "",
-    "livenessProbe": "",
-    "readinessProbe": "",
-    "lifecycle": "",
-    "restartPolicy": "",
-    "terminationMessagePath": "",
-    "terminationMessagePolicy": "",
+OF_MEMBER: Mapping[str, Refused] = {
+    "image": Refused("string", "spec.pod.image or spec.version"),
+    "imagePullPolicy": Refused("string", "spec.pod.imagePullPolicy"),
+    "resources": Refused("object", "spec.pod.resources"),
+    "command": Refused("array"),
+    "args": Refused("array"),
+    "workingDir": Refused("string"),
+    "startupProbe": Refused("object"),
+    "livenessProbe": Refused("object"),
+    "readinessProbe": Refused("object"),
+    "lifecycle": Refused("object"),
+    "restartPolicy": Refused("string"),
+    "terminationMessagePath": Refused("string"),
+    "terminationMessagePolicy": Refused("string"),
 }
 OWN_ITEMS_OF_MEMBER: Mapping[str, frozenset[object]] = {
     "env": frozenset({"POD_NAME"}),
@@ -99,7 +117,7 @@ def objections(patch: Mapping[str, Any]) -> Iterator[str]:
         yield "must not replace or delete spec as a whole"
     for key in spec:
         if key in OF_POD:
-            yield refused(f"spec.{key}", OF_POD[key])
+            yield refused(f"spec.{key}", OF_POD[key].why)
     yield from own_items(spec, "volumes", OWN_VOLUMES, "spec", "name")
     yield from of_containers(spec)
 
@@ -118,7 +136,7 @@ def of_containers(spec: Mapping[str, Any]) -> Iterator[str]:
                 yield refused(path)
             for key in container:
                 if key in OF_MEMBER:
-                    yield refused(f"{path}.{key}", OF_MEMBER[key])
+                    yield refused(f"{path}.{key}", OF_MEMBER[key].why)
             for key, own in OWN_ITEMS_OF_MEMBER.items():
                 yield from own_items(container, key, own, path, OF_CONTAINER[key].key)
 
@@ -174,5 +192,109 @@ def items(node: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
 
-def refused(path: str, instead: str = "") -> str:
-    return f"must not set {path}, {f'for which there is {instead}' if instead else 'which the operator relies on'}"
+def refused(path: str, why: str = "which the operator relies on") -> str:
+    return f"must not set {path}, {why}"
+
+
+# The same, as far as the API server can be told.
+
+
+def add_schema(schema: dict[str, Any]) -> None:
+    """For json_schema_extra of the overlay: rules in CEL, and the fields that they look at.
+
+    A rule sees only fields that the schema names, and no `$patch`: what passes here may still be refused by
+    `objection`, which status then tells.
+    """
+    container = opened(
+        {
+            "name": {"type": "string", "maxLength": 63, "description": f"The members' container is {MEMBER}."},
+            **{key: typed(field.type) for key, field in OF_MEMBER.items()},
+            **{key: keyed(OF_CONTAINER[key].key, own) for key, own in OWN_ITEMS_OF_MEMBER.items()},
+        },
+        *(
+            Rule(
+                f"!has(self.name) || self.name != '{MEMBER}' || !has(self.{key})",
+                f"must not be set for container {MEMBER}, {field.why}",
+                field=key,
+            )
+            for key, field in OF_MEMBER.items()
+        ),
+        *(
+            Rule(
+                f"!has(self.name) || self.name != '{MEMBER}' || !has(self.{key}) || "
+                f"!{has_own('self.' + key, OF_CONTAINER[key].key, own)}",
+                f"must not change {', '.join(map(str, sorted(own, key=str)))} of container {MEMBER}, "
+                "which the operator relies on",
+                field=key,
+            )
+            for key, own in OWN_ITEMS_OF_MEMBER.items()
+        ),
+    )
+    spec = opened(
+        {
+            **{key: typed(field.type, Rule("false", f"must not be set, {field.why}")) for key, field in OF_POD.items()},
+            "containers": {
+                "type": "array",
+                "maxItems": CONTAINERS_MAX,
+                "description": f"Merged by their names; the members' is {MEMBER}.",
+                "items": container,
+            },
+            "initContainers": {
+                "type": "array",
+                "description": AS_IN_A_POD,
+                "maxItems": CONTAINERS_MAX,
+                "items": opened({"name": {**typed("string"), "maxLength": 63}}),
+                **rules(
+                    Rule(
+                        f"!{has_own('self', 'name', frozenset({MEMBER}))}",
+                        f"must have none named {MEMBER}, as the members' container is",
+                    )
+                ),
+            },
+            "volumes": {
+                **keyed("name", OWN_VOLUMES),
+                **rules(
+                    Rule(
+                        f"!{has_own('self', 'name', OWN_VOLUMES)}",
+                        f"must not change {', '.join(sorted(OWN_VOLUMES))}, which the operator relies on",
+                    )
+                ),
+            },
+        }
+    )
+    metadata = {
+        "type": "object",
+        **rules(Rule("false", "must not be set: labels and annotations of the pods are spec.pod.metadata")),
+    }
+    schema.pop("additionalProperties", None)  # besides spec there is nothing to merge
+    schema["properties"] = {
+        "metadata": {**metadata, "description": "Not to be set: see spec.pod.metadata."},
+        "spec": {**spec, "description": "As a pod's spec. Whatever else a pod may have is taken too."},
+    }
+
+
+def opened(properties: Mapping[str, Any], *given: Rule) -> dict[str, Any]:
+    """An object that may have other fields too."""
+    found = {"type": "object", **PRESERVED, "description": AS_IN_A_POD, "properties": dict(properties)}
+    return {**found, **(rules(*given) if given else {})}
+
+
+def typed(kind: str, *given: Rule) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": kind, "description": AS_IN_A_POD}
+    match kind:
+        case "array":
+            found["items"] = {"type": "string"} if not given else opened({})
+        case "object":
+            found.update(PRESERVED)
+    return {**found, **(rules(*given) if given else {})}
+
+
+def keyed(key: str, own: frozenset[Any]) -> dict[str, Any]:
+    """A list of objects with a key, of which some are the operator's."""
+    kind = typed("integer") if all(isinstance(one, int) for one in own) else {**typed("string"), "maxLength": 512}
+    return {"type": "array", "maxItems": ITEMS_MAX, "description": AS_IN_A_POD, "items": opened({key: kind})}
+
+
+def has_own(items: str, key: str, own: frozenset[Any]) -> str:
+    values = ", ".join(repr(one) for one in sorted(own, key=str))
+    return f"{items}.exists(one, has(one.{key}) && one.{key} in [{values}])"

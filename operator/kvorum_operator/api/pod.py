@@ -9,10 +9,10 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StrictInt, StringConstraints, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, StrictInt, StringConstraints, WithJsonSchema, field_validator
 
 from kvorum_operator.api import overlay
-from kvorum_operator.api.model import Model, wrong
+from kvorum_operator.api.model import Model, NumberOrText, Rule, cel, quoted, rules, wrong
 
 IMAGE_PATTERN = r"^[a-z0-9][-a-zA-Z0-9._:/]*(@sha256:[0-9a-f]{64})?$"
 RESOURCE_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
@@ -21,6 +21,7 @@ KEY_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,
 SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 OWN_KEY_PATTERN = r"^(.*\.)?kvorum\.dev/|^app\.kubernetes\.io/(name|instance|component|managed-by)$"
 ENTRIES_MAX = 32
+AMOUNT_MESSAGE = "must be an amount, like 100m, 2 or 512Mi"
 RESOURCE_UNITS = {
     "m": Decimal("0.001"),
     "": Decimal(1),
@@ -29,19 +30,24 @@ RESOURCE_UNITS = {
 }
 
 
-def number_as_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def int_or_string(schema: dict[str, Any]) -> None:
-    del schema["type"]
-    schema.update({"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True})
+def no_amount(value: str) -> str:
+    if not re.fullmatch(RESOURCE_PATTERN, value):
+        raise wrong(AMOUNT_MESSAGE)
+    return value
 
 
 Amount = Annotated[
-    str,
-    BeforeValidator(number_as_text),
-    Field(pattern=RESOURCE_PATTERN, max_length=32, json_schema_extra=int_or_string),
+    NumberOrText,
+    AfterValidator(no_amount),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 32,
+            "pattern": RESOURCE_PATTERN,
+            **rules(Rule(f"string(self).matches({quoted(RESOURCE_PATTERN)})", AMOUNT_MESSAGE)),
+        }
+    ),
 ]
 LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)]
 
@@ -73,6 +79,18 @@ class SecretName(Model):
 class Resources(Model):
     """What each member asks for and may take, as a container's resources."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            Rule(
+                "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || "
+                "!isQuantity(string(self.limits[name])) || !isQuantity(string(self.requests[name])) || "
+                "!quantity(string(self.limits[name])).isLessThan(quantity(string(self.requests[name]))))",
+                "must give each resource at least what requests asks for",
+                field="limits",
+            )
+        )
+    )
+
     requests: dict[str, Amount] = Field(
         default={},
         max_length=ENTRIES_MAX,
@@ -93,12 +111,33 @@ class Resources(Model):
         return value
 
 
+KEY_RULES = (
+    Rule(
+        f"self.all(key, key.matches({quoted(KEY_PATTERN)}))",
+        "must have keys like name or example.com/name",
+    ),
+    Rule(
+        f"!self.exists(key, key.matches({quoted(OWN_KEY_PATTERN)}))",
+        "must not have keys of kvorum.dev, nor app.kubernetes.io/name, instance, component or managed-by, "
+        "which the operator sets itself",
+    ),
+)
+
+
 class PodMetadata(Model):
     """Labels and annotations that members' pods carry besides the operator's."""
 
-    labels: dict[str, LabelValue] = Field(default={}, max_length=ENTRIES_MAX, description="Further labels of the pods.")
+    labels: dict[str, LabelValue] = Field(
+        default={},
+        max_length=ENTRIES_MAX,
+        description="Further labels of the pods.",
+        json_schema_extra=cel(*KEY_RULES),
+    )
     annotations: dict[str, str] = Field(
-        default={}, max_length=ENTRIES_MAX, description="Further annotations of the pods."
+        default={},
+        max_length=ENTRIES_MAX,
+        description="Further annotations of the pods.",
+        json_schema_extra=cel(*KEY_RULES),
     )
 
     @field_validator("labels", "annotations")
@@ -170,6 +209,7 @@ class Pod(Model):
     )
     overlay: dict[str, Any] = Field(
         default={},
+        json_schema_extra=overlay.add_schema,
         description="Merged over the pod, like the patch of `kubectl patch pod --type=strategic`: "
         "{spec: {containers: [{name: exporter, image: ...}]}}. The members' container is named member. What the "
         "operator relies on (its command, ports, probes, data and config volumes, names) cannot be changed here.",

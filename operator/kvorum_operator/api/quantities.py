@@ -11,7 +11,9 @@ from functools import total_ordering
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, core_schema
+
+from kvorum_operator.api.model import RULES, Rule, quoted, wrong
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
@@ -71,7 +73,7 @@ class Measure:
                 return value
             text = cls.text_of(value)
             if text is None:
-                raise PydanticCustomError("measure", "{what}", {"what": f"must be {cls.what}, like {cls.examples}"})
+                raise wrong(f"must be {cls.what}, like {cls.examples}")
             return cls(text)
 
         return core_schema.no_info_plain_validator_function(
@@ -87,7 +89,15 @@ class Measure:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "pattern": cls.pattern, "maxLength": TEXT_CHARACTERS_MAX}
+        schema_of_it = {"type": "string", "pattern": cls.pattern, "maxLength": TEXT_CHARACTERS_MAX}
+        return {**schema_of_it, RULES: [cls.rule().document()]}
+
+    @classmethod
+    def rule(cls) -> Rule:
+        """The grammar once more, with a message that says what to write."""
+        # A duration is a string, of which the API server knows the greatest length; a size is a number or a string.
+        value = "string(self)" if cls is Quantity else "self"
+        return Rule(f"{value}.matches({quoted(cls.pattern)})", f"must be {cls.what}, like {cls.examples}")
 
 
 class Quantity(Measure):
@@ -122,6 +132,8 @@ class Quantity(Measure):
         return {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "pattern": cls.pattern,
+            "maxLength": TEXT_CHARACTERS_MAX,
+            RULES: [cls.rule().document()],
             "x-kubernetes-int-or-string": True,
         }
 

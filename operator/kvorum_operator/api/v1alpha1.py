@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from kvorum_operator.api.model import Model, field_name, wrong
+from kvorum_operator.api.model import Model, NumberOrText, Rule, cel, field_name, quoted, wrong
 from kvorum_operator.api.pod import SUBDOMAIN_PATTERN, Pod
 from kvorum_operator.api.quantities import Duration, Measure, Quantity
 
@@ -25,14 +25,20 @@ PLURAL = "kvclusters"
 
 REPLICAS_MAX = 9  # with more, each write waits for more disks and little safety is won
 STORAGE_PER_QUOTA, STORAGE_MORE = 3, Quantity("1Gi")
+MUST_FIT = "the database, its copy while it is defragmented, a received snapshot and the log must fit"
+NEW_CLUSTER = "make a new cluster and move the data to it, as with etcdctl make-mirror"
 NAME_CHARACTERS_MAX = 52  # a StatefulSet's pods carry a controller hash in a label of 63 characters
 ELECTION_PER_HEARTBEAT_MIN = 5  # etcd's own rule: fewer, and a late heartbeat is an election
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 PEERS_SUFFIX = "-peers"  # of the Service with the members' own names; a cluster of that name would take it
 NAME_MESSAGE = f"must not end in {PEERS_SUFFIX}, as the Service of another cluster's members does"
 DATABASE_QUOTA_MIN = Quantity("64Mi")  # the floor catches a forgotten unit: 8 bytes are full at once
 HEARTBEAT_MIN, HEARTBEAT_MAX = Duration("10ms"), Duration("10s")
 ELECTION_MIN, ELECTION_MAX = Duration("100ms"), Duration("50s")  # etcd's ceiling
 RETENTION_MIN = Duration("1m")
+REVISIONS_PATTERN = r"^[1-9][0-9]{0,17}$"
+REVISIONS_MESSAGE = "must be a number of revisions of at least 1 with mode Revision, like 1000"
+PERIOD_MESSAGE = "must be a duration with its unit with mode Periodic, like 1h"
 
 
 class Engine(StrEnum):
@@ -59,37 +65,66 @@ def require_range(value: Duration, low: Duration, high: Duration | None) -> Dura
     return value
 
 
+def in_range(low: Duration, high: Duration) -> Rule:
+    """require_range, in CEL. What is no duration another rule has told already."""
+    return Rule(
+        f"!self.matches({quoted(Duration.pattern)}) || (duration(self) >= duration('{low}') && "
+        f"duration(self) <= duration('{high}'))",
+        f"must be between {low} and {high}",
+    )
+
+
+def int_or_string(schema: dict[str, Any]) -> None:
+    del schema["type"]
+    schema.update({"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True})
+
+
 class Compaction(Model):
     """How members forget old revisions of keys."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            Rule(
+                f"self.mode != 'Revision' || string(self.retention).matches({quoted(REVISIONS_PATTERN)})",
+                REVISIONS_MESSAGE,
+                field="retention",
+            ),
+            Rule(
+                f"self.mode != 'Periodic' || string(self.retention).matches({quoted(Duration.pattern)})",
+                PERIOD_MESSAGE,
+                field="retention",
+            ),
+            Rule(
+                f"self.mode != 'Periodic' || !string(self.retention).matches({quoted(Duration.pattern)}) || "
+                f"duration(string(self.retention)) >= duration('{RETENTION_MIN}')",
+                f"must be at least {RETENTION_MIN}",
+                field="retention",
+            ),
+        )
+    )
 
     mode: CompactionMode = Field(
         default=CompactionMode.PERIODIC,
         description="Periodic keeps the revisions of the last `retention`; Revision keeps that many of the latest.",
     )
-    retention: str = Field(
+    retention: NumberOrText = Field(
         default="1h",
         pattern=r"^[0-9a-z.]+$",
         max_length=32,
+        json_schema_extra=int_or_string,
         description="With mode Periodic a duration of at least 1m, like 1h; with mode Revision a number, like 1000.",
     )
-
-    @field_validator("retention", mode="before")
-    @classmethod
-    def _written_as_number(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("retention")
     @classmethod
     def _fits_mode(cls, value: str, info: ValidationInfo) -> str:
         # A duration where a count belongs compacts nothing, silently, in etcd: so the two are told apart here.
         if info.data.get("mode") is CompactionMode.REVISION:
-            if not re.fullmatch(r"[1-9][0-9]{0,17}", value):
-                message = "must be a number of revisions of at least 1 with mode Revision, like 1000"
-                raise wrong(message)
+            if not re.fullmatch(REVISIONS_PATTERN, value):
+                raise wrong(REVISIONS_MESSAGE)
             return value
         if not re.fullmatch(Duration.pattern, value):
-            message = "must be a duration with its unit with mode Periodic, like 1h"
-            raise wrong(message)
+            raise wrong(PERIOD_MESSAGE)
         require_range(Duration(value), RETENTION_MIN, None)
         return value
 
@@ -97,20 +132,43 @@ class Compaction(Model):
 class Settings(Model):
     """What members are started with: typed, with units and floors. Free-form flags are not taken."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            Rule(
+                f"!self.heartbeatInterval.matches({quoted(Duration.pattern)}) || "
+                f"!self.electionTimeout.matches({quoted(Duration.pattern)}) || "
+                "duration(self.electionTimeout) >= "
+                + " + ".join(["duration(self.heartbeatInterval)"] * ELECTION_PER_HEARTBEAT_MIN),
+                f"must be at least {ELECTION_PER_HEARTBEAT_MIN} heartbeat intervals",
+                says=f"'must be at least {ELECTION_PER_HEARTBEAT_MIN} heartbeat intervals of ' "
+                "+ self.heartbeatInterval",
+                field="electionTimeout",
+            )
+        )
+    )
+
     database_quota: Quantity = Field(
         default=Quantity("2Gi"),
         description="Size at which members refuse writes until space is freed; at least 64Mi. "
         "Memory and restart time grow with it.",
+        json_schema_extra=cel(
+            Rule(
+                f"!isQuantity(string(self)) || !quantity(string(self)).isLessThan(quantity('{DATABASE_QUOTA_MIN}'))",
+                f"must be at least {DATABASE_QUOTA_MIN}",
+            )
+        ),
     )
     compaction: Compaction = Field(default=Compaction(), description="How members forget old revisions of keys.")
     heartbeat_interval: Duration = Field(
         default=Duration("100ms"),
         description="How often the leader shows that it is there, 10ms to 10s. About one round trip between members.",
+        json_schema_extra=cel(in_range(HEARTBEAT_MIN, HEARTBEAT_MAX)),
     )
     election_timeout: Duration = Field(
         default=Duration("1s"),
         description="How long members wait for a silent leader before they elect another, 100ms to 50s and at least "
         "5 heartbeat intervals.",
+        json_schema_extra=cel(in_range(ELECTION_MIN, ELECTION_MAX)),
         validate_default=True,  # so that a heartbeat raised alone is told that the two must fit
     )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="How much members write to their logs.")
@@ -140,11 +198,29 @@ class Settings(Model):
 class Storage(Model):
     """The volume each member keeps its data on."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            Rule(
+                "has(self.className) == has(oldSelf.className) && "
+                "(!has(self.className) || self.className == oldSelf.className)",
+                f"cannot be changed: {NEW_CLUSTER}",
+                field="className",
+            )
+        )
+    )
+
     size: Quantity = Field(
         default=Quantity("8Gi"),
         description="Size of each member's volume: at least three times settings.databaseQuota and 1Gi, for the "
         "database, its copy while it is defragmented, a received snapshot and the log. Cannot be changed yet. "
         "Without meaning locally.",
+        json_schema_extra=cel(
+            Rule(
+                "!isQuantity(string(self)) || !isQuantity(string(oldSelf)) || "
+                "quantity(string(self)).compareTo(quantity(string(oldSelf))) == 0",
+                f"cannot be changed yet: {NEW_CLUSTER}",
+            )
+        ),
     )
     class_name: str | None = Field(
         default=None,
@@ -187,8 +263,19 @@ class DeletionPolicy(StrEnum):
     DELETE = "Delete"
 
 
+SIZE_RULE = Rule(
+    "!isQuantity(string(self.storage.size)) || !isQuantity(string(self.settings.databaseQuota)) || "
+    "!quantity(string(self.storage.size)).isLessThan("
+    f"quantity('{STORAGE_MORE}')" + ".add(quantity(string(self.settings.databaseQuota)))" * STORAGE_PER_QUOTA + ")",
+    f"must be at least {STORAGE_PER_QUOTA} times settings.databaseQuota and {STORAGE_MORE}, as 7Gi for 2Gi: {MUST_FIT}",
+    field="storage.size",
+)
+
+
 class Spec(Model):
     """What the cluster should be. Only `replicas` is usually worth writing down."""
+
+    model_config = ConfigDict(json_schema_extra=cel(SIZE_RULE))
 
     replicas: Annotated[StrictInt, Field(ge=0, le=REPLICAS_MAX)] = Field(
         default=3,
@@ -199,6 +286,12 @@ class Spec(Model):
         default=Engine.KVORUM,
         description="The program that members run: kvorum, or a real etcd 3.5. On Kubernetes it cannot be changed. "
         "Locally the members of a cluster of three or more move over one at a time.",
+        json_schema_extra=cel(
+            Rule(
+                "self == oldSelf",
+                f"cannot be changed on Kubernetes (locally members can move from one to the other): {NEW_CLUSTER}",
+            )
+        ),
     )
     version: str | None = Field(
         default=None,
@@ -229,7 +322,7 @@ class Metadata(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     name: str = Field(
-        pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
+        pattern=NAME_PATTERN,
         max_length=NAME_CHARACTERS_MAX,
         description="Members are named after it: NAME-0, NAME-1, ...",
     )
@@ -363,10 +456,7 @@ def wrong_on_kubernetes(cluster: KVCluster) -> Iterator[str]:
 
 def storage_message(quota: Quantity) -> str:
     least = Quantity.at_least(STORAGE_PER_QUOTA * quota.value + STORAGE_MORE.value)
-    return (
-        f"must be at least {least}, {STORAGE_PER_QUOTA} times settings.databaseQuota of {quota} and {STORAGE_MORE}: "
-        "the database, its copy while it is defragmented, a received snapshot and the log must fit"
-    )
+    return f"must be at least {least}, {STORAGE_PER_QUOTA} times settings.databaseQuota and {STORAGE_MORE}: {MUST_FIT}"
 
 
 def status_of(raw: Mapping[str, Any]) -> Status:
