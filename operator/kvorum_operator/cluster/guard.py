@@ -123,18 +123,18 @@ def restart(wish: Restart, spec: Spec, seen: Observation) -> Hold | None:
         return Hold(Reason.ASLEEP, "I2: the cluster is to sleep")
     if node is None or node.uid != wish.uid or node.current or node.stopping:
         return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is no node that has to be restarted")
-    if takes_nothing_down(wish.name, seen):
+    if is_known_idle(wish.name, seen):
         return None
     if seen.entries is not None and entry is None:
         return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is not in the member list")
     return interrupt(entry, wish.name, seen) or (hand_over_first(entry, seen) if entry is not None else None)
 
 
-def takes_nothing_down(name: str, seen: Observation) -> bool:
+def is_known_idle(name: str, seen: Observation) -> bool:
     """Whether nobody relies on a node. Silence alone does not say so: it may serve others, unheard by us (I8).
 
-    Evidence is: it does not run; it never voted; others, who serve, are the quorum. Where no member list can be had:
-    its platform, from beside it, sees neither it nor any other one serve.
+    Evidence is: it does not run; it never voted, and is silent; or its platform, from beside it, sees it not serve, and
+    others are the quorum or, where no member list can be had, nobody serves.
     """
     node, entry = seen.nodes.get(name), seen.entry_named(name)
     if node is None or not node.running:
@@ -143,8 +143,10 @@ def takes_nothing_down(name: str, seen: Observation) -> bool:
         return False
     if entry is not None and (entry.is_learner or not entry.started):
         return True
+    if node.ready is not False:
+        return False
     if seen.entries is None:
-        return node.ready is False and not any(one.ready for one in seen.nodes.values())
+        return not seen.leader and not any(one.ready for one in seen.nodes.values())
     return entry is not None and quorum.holds(seen.voters, sound_voters(seen) - {entry.id})
 
 

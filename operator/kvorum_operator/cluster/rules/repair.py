@@ -17,8 +17,10 @@ def repair(spec: Spec, seen: Observation) -> Step | Hold | None:
         return None
     if seen.entries is None or not seen.has_quorum:
         return beyond_repair(seen)
-    for name, why in seen.lost.items():
-        entry = seen.entry_named(name)
+    # Whoever never started first: that keeps everybody else from going (I1).
+    entries = {name: seen.entry_named(name) for name in seen.lost}
+    for name in sorted(entries, key=lambda one: (entry := entries[one]) is not None and entry.started):
+        entry, why = entries[name], seen.lost[name]
         if entry is not None and seen.voters == {entry.id}:
             return last_copy(name, why)
         if entry is not None and not entry.is_learner and seen.ordinal(name) < spec.replicas:

@@ -1,8 +1,8 @@
 """Roll: members whose nodes are not made from today's specification are restarted, one at a time, the leader last.
 
-Judged by what the platform says of each node, never by the specification before. Whoever does not serve goes first and
+Judged by what the platform says of each node, never by the specification before. Whoever is known not to serve goes
 at once: nothing is taken down by it, and so a specification that nobody can run with is left behind by the next one.
-Whoever serves goes once all others are caught-up voters again: a member that does not come back stops the roll.
+Anybody else goes once all others are caught-up voters again: a member that does not come back stops the roll.
 """
 
 from kvorum_operator.api.reasons import Reason
@@ -19,21 +19,30 @@ def roll(spec: Spec, seen: Observation) -> Step | Hold | None:
         return None
     staying = [name for name in outdated if not seen.nodes[name].stopping]
     for name in staying:
-        if guard.takes_nothing_down(name, seen):
+        if guard.is_known_idle(name, seen):
             because = f"{name} does not serve, and is not made from today's specification"
             return Restart(name=name, uid=seen.nodes[name].uid, because=because)
-    if waiting := not_back(seen):
+    voters = [entry for entry in seen.entries or () if entry.name in staying and entry.id in seen.voters]
+    waiting = not_back(seen)
+    # If all wait for one that is silent and outdated itself, it is its turn.
+    turn = [
+        entry for entry in voters if not waiting or (waiting.keys() == {entry.name} and entry.id not in seen.healthy)
+    ]
+    if waiting and not turn:
         listed = "; ".join(f"{name} {why}" for name, why in waiting.items())
         return Hold(
             Reason.ROLLING,
             f"{listed}; still to be restarted: {', '.join(outdated)}",
             f"{next(iter(waiting))} to serve",
         )
+    if not turn:
+        return None
     if len(seen.voters) < guard.VOTERS_TO_CARRY_ON_MIN <= spec.replicas:
         because = f"with {len(seen.voters)} voters writes would pause for {', '.join(outdated)}"
         return Hold(Reason.ROLLING, f"{because}: it grows first", f"{guard.VOTERS_TO_CARRY_ON_MIN} voters")
-    serving = [entry for entry in seen.entries or () if entry.name in staying and entry.id in seen.voters]
-    return restart(next_one(serving, seen), spec, seen) if serving else None
+    # From the top, the leader last: it hands over once, to a member that is restarted already.
+    entry = min(turn, key=lambda one: (one.id == seen.leader, -seen.ordinal(one.name or "")))
+    return restart(entry, spec, seen)
 
 
 def not_back(seen: Observation) -> dict[str, str]:
@@ -52,11 +61,6 @@ def not_back(seen: Observation) -> dict[str, str]:
         else:
             found[name] = "does not serve" if seen.is_running(name) else "does not run"
     return found
-
-
-def next_one(serving: list[Entry], seen: Observation) -> Entry:
-    """From the top, the leader last: it hands over once, and to a member that is restarted already."""
-    return min(serving, key=lambda one: (one.id == seen.leader, -seen.ordinal(one.name or "")))
 
 
 def restart(entry: Entry, spec: Spec, seen: Observation) -> Step | Hold:

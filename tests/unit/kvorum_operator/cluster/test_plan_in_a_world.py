@@ -1,9 +1,14 @@
 """The planner against a world of members, nodes and volumes that fail: seeds, and numbers checked against the truth.
 
 The planner sees observations with holes: answers and member lists go missing, the operator is killed before or after a
-step and forgets, status and data get lost, somebody edits replicas and engine. What it does is done to the truth, and
-the invariants are checked there, by code that shares nothing with the guard. After the faults stop the cluster must
-become what the specification wants.
+step and forgets, status and data get lost, somebody edits replicas, engine and settings. What it does is done to the
+truth, and the invariants are checked there, by code that shares nothing with the guard. After the faults stop the
+cluster must become what the specification wants.
+
+Half of the worlds are machines, where a node runs once it is started and its settings are of its start. The others keep
+nodes, as a StatefulSet does its pods: who ends is started again by the world, from the specification that its node was
+made from, and only a node that is deleted is made anew; images that are not there and machines that are full hold nodes
+up.
 """
 
 import random
@@ -11,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
+from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Engine, Spec
 from kvorum_operator.cluster.observation import (
     LAG_ENTRIES_MAX,
@@ -19,6 +25,7 @@ from kvorum_operator.cluster.observation import (
     Answer,
     Entry,
     HandOvers,
+    HeldUp,
     Node,
     Observation,
     OwnWord,
@@ -34,6 +41,7 @@ from kvorum_operator.cluster.step import (
     Hold,
     PromoteMember,
     RemoveMember,
+    Restart,
     StartNodes,
     Step,
     StopNodes,
@@ -45,7 +53,7 @@ SEEDS = range(300)
 SEEDS_COUNTED = range(40)
 SEEDS_WIPED = range(1_000, 1_100)  # in which so much gets lost that no quorum may be left
 PASSES = 150
-PASSES_TO_SETTLE = 150
+PASSES_TO_SETTLE = 250
 CLUSTER_ID = 0xC1
 NAMES = [f"kv-{k}" for k in range(9)]
 TRIES_MAX = 3
@@ -72,6 +80,17 @@ class Disk:
 @dataclass
 class World:
     random: random.Random
+    keeps_nodes: bool = False  # as a StatefulSet does; else a node that ended is started by the operator or by nobody
+    kept: set[str] = field(default_factory=set)
+    held: dict[str, Reason] = field(default_factory=dict)  # nodes that the world itself is about to run, or cannot
+    full: bool = False  # there is no room for nodes that are made now
+    edition: int = 1  # of the specification of nodes
+    broken: set[int] = field(default_factory=set)  # editions that nothing can run with
+    made: dict[str, int] = field(default_factory=dict)  # from which edition each node is
+    uids: Counter[str] = field(default_factory=Counter)  # how often each node was made
+    stopping: set[str] = field(default_factory=set)
+    ready: set[str] = field(default_factory=set)  # nodes that were seen to serve, from beside them, a moment ago
+    taken_down: set[int] = field(default_factory=set)  # voters that served until they were restarted, and are not back
     replicas: int = 3
     engine: Engine = Engine.KVORUM
     engine_blocked: bool = False  # there is no program of it
@@ -134,6 +153,12 @@ class World:
     def tick(self, *, calm: bool = False) -> None:
         """Time goes by: nodes start up, followers catch up, a leader is elected."""
         self.now_s += self.random.choice((0.3, 0.3, 1.0, 5.0))
+        self.ready = {one.name for one in self.members.values() if self.serves(one) and self.leader}
+        for name in sorted(self.stopping):
+            if self.random.random() < 0.5:
+                self.stop(name, gone=True)
+        for name in sorted(self.held):
+            self.try_to_run(name)
         for name in sorted(self.running):
             if name not in self.booted | self.saying and self.random.random() < 0.5:
                 self.boot(name)
@@ -151,6 +176,21 @@ class World:
         for member in self.members.values():
             if self.serves(member) and (calm or self.random.random() < 0.7):
                 self.applied[member.id] = self.head
+        self.taken_down &= {one.id for one in self.voters() if not (self.serves(one) and self.is_near(one))} | {
+            one.id for one in self.voters() if one.name in self.stopping
+        }
+
+    def try_to_run(self, name: str) -> None:
+        """The world's own attempt at a node that it keeps."""
+        if self.made[name] in self.broken:
+            self.held[name] = Reason.IMAGE_UNAVAILABLE
+        elif self.full:
+            self.held[name] = Reason.POD_UNSCHEDULABLE
+        elif name in self.disks and self.random.random() < 0.5:
+            del self.held[name]
+            self.running[name] = self.now_s
+        else:
+            self.held[name] = Reason.WAKING
 
     def boot(self, name: str) -> None:
         """A node has loaded and reads its file, as it is by now: without data it needs to find itself in there."""
@@ -170,8 +210,19 @@ class World:
             disk.member = member.id
         self.booted.add(name)
 
-    def stop(self, name: str) -> None:
+    def make(self, name: str) -> None:
+        self.made[name] = self.edition
+        self.uids[name] += 1
+
+    def stop(self, name: str, *, gone: bool = False) -> None:
+        """Its node ends; gone: and is no more."""
         self.running.pop(name, None)
+        self.stopping.discard(name)
+        self.refused.discard(name)
+        if self.keeps_nodes and name in self.kept:
+            if gone or name not in self.made:
+                self.make(name)
+            self.held[name] = Reason.WAKING
         self.booted.discard(name)
         self.hung.discard(name)
         self.ghosts.pop(name, None)
@@ -206,10 +257,26 @@ class World:
             self.now_s += 400.0
         elif roll < 0.58:
             self.wipe()
+        elif roll < 0.68 and self.keeps_nodes:
+            self.disturb_nodes()
         elif roll < 0.64:
             self.engine = Engine.ETCD if self.engine is Engine.KVORUM else Engine.KVORUM
         elif roll < 0.68:
             self.engine_blocked = not self.engine_blocked
+        elif roll < 0.74:
+            self.edit()
+
+    def edit(self) -> None:
+        self.edition += 1
+        if self.keeps_nodes and self.random.random() < 0.4:
+            self.broken.add(self.edition)
+
+    def disturb_nodes(self) -> None:
+        """A machine is drained, or none has room any more."""
+        if self.running and self.random.random() < 0.5:
+            self.stopping.add(self.random.choice(sorted(self.running)))
+        else:
+            self.full = not self.full
 
     def wipe(self) -> None:
         """A member's data goes, with its node or beneath it; with its volume, or without its labels' going too."""
@@ -228,7 +295,7 @@ class World:
         if kind == "beneath" and name in self.booted and member_id is not None:
             self.ghosts[name] = member_id
         else:
-            self.stop(name)
+            self.stop(name, gone=kind == "volume")
         if kind == "data":
             self.disks[name].member = None
         else:
@@ -270,15 +337,7 @@ class World:
         return Observation(
             now_s=self.now_s,
             addresses={name: Address(name, f"http://{name}:2379", f"http://{name}:2380") for name in NAMES},
-            nodes={
-                name: Node(
-                    name,
-                    name in self.running,
-                    self.running.get(name, 0.0),
-                    found_no_data=name in self.refused and name not in self.running,
-                )
-                for name in self.disks.keys() | self.running.keys()
-            },
+            nodes={name: self.node(name) for name in self.disks.keys() | self.running.keys() | self.held.keys()},
             volumes={
                 name: Volume(name, True, disk.cluster_label, disk.member_label, disk.engine)
                 for name, disk in self.disks.items()
@@ -295,6 +354,21 @@ class World:
             joining_since_s=dict(self.joining_since),
         )
 
+    def node(self, name: str) -> Node:
+        running = name in self.running
+        current = self.made.get(name) == self.edition
+        return Node(
+            name,
+            running,
+            self.running.get(name, 0.0),
+            current=current if self.keeps_nodes and name in self.made else current or not running,
+            found_no_data=name in self.refused and not running,
+            held_up=HeldUp(self.held[name], "as the world says") if name in self.held else None,
+            stopping=name in self.stopping,
+            ready=name in self.ready if self.keeps_nodes else None,
+            uid=str(self.uids[name]),
+        )
+
     def is_blocked(self, name: str) -> bool:
         """Only the wanted engine can be without a program here."""
         disk = self.disks.get(name)
@@ -308,6 +382,8 @@ class World:
             names = {entry.name for entry in seen.entries if entry.name is not None}
         else:
             names = set(seen.volumes)
+        if seen.cluster_id is not None:
+            names |= self.kept
         self.files.update({name: file_state(name, seen) for name in names})
         for name, wanted in labels.missing(seen).items():
             self.disks[name].member_label, self.disks[name].cluster_label = wanted.member_id, wanted.cluster_id
@@ -329,7 +405,12 @@ class World:
             case StopNodes():
                 assert self.replicas == 0, "I2: stopped together while it is not to sleep"
                 for name in step.names:
+                    self.kept.discard(name)
                     self.stop(name)
+                self.kept.clear()
+                self.held.clear()
+            case Restart():
+                self.restart(step)
             case AddLearner():
                 self.add(step)
             case PromoteMember():
@@ -350,6 +431,7 @@ class World:
 
     def start(self, name: str) -> None:
         assert name not in self.running, f"{name} runs already"
+        assert name not in self.held or name not in self.disks, f"{name} is about to run by itself"
         member, disk = self.named(name), self.disks.get(name)
         if disk is None:
             assert member is not None, f"I5: {name} is no member and got a volume"
@@ -363,8 +445,47 @@ class World:
             assert leader is None or leader.name not in self.seen_answers, (
                 f"I6: {name} started on the data of a removed member"
             )
-        self.running[name] = self.now_s
         self.refused.discard(name)
+        if self.keeps_nodes:
+            self.kept.add(name)
+            if name not in self.held:
+                self.make(name)
+            self.held[name] = Reason.WAKING
+        else:
+            self.make(name)
+            self.running[name] = self.now_s
+
+    def restart(self, step: Restart) -> None:
+        name, member = step.name, self.named(step.name)
+        assert self.replicas > 0, "I2: restarted while it is to sleep"
+        assert name in self.running or name in self.held, f"{name} has no node to restart"
+        assert self.made[name] != self.edition, f"{name} is made from today's specification"
+        assert step.uid == str(self.uids[name]), "another node was meant"
+        assert name not in self.stopping, f"{name} was told to end before"
+        # What served neither now nor a moment ago nobody relies on.
+        if member is not None and not member.learner and self.serves(member) and name in self.ready:
+            self.take_down(member)
+            self.replaced["rolled"] += 1
+        else:
+            self.replaced["rolled at once"] += 1
+        if self.keeps_nodes and name in self.running:
+            self.stopping.add(name)
+        else:
+            self.stop(name, gone=True)
+
+    def take_down(self, member: Member) -> None:
+        """A voter that serves, for a moment."""
+        if member.name in self.seen_answers:
+            self.one_at_a_time()
+        assert not self.taken_down, f"I2: {self.taken_down} is not back"
+        self.taken_down.add(member.id)
+        near = [one for one in self.voters_serving() if one is not member and self.is_near(one)]
+        near = [one for one in near if one.name not in self.stopping]
+        if len(self.voters()) >= 3:
+            assert len(near) > len(self.voters()) // 2, "I2: no quorum that has caught up stays"
+        else:
+            assert len(near) == len(self.voters()) - 1, "I2: of so few all must be well"
+        self.hands_over_first(member)
 
     def one_at_a_time(self, but: int | None = None) -> None:
         pending = [one.name for one in self.members.values() if (one.learner or not one.started) and one.id != but]
@@ -394,14 +515,8 @@ class World:
         assert member.name == step.name, "I9: another member has that id"
         if NAMES.index(member.name) < self.replicas:
             self.replace(member)
-        if not member.learner and member.id == self.leader:
-            able = [
-                one
-                for one in self.voters_serving()
-                if one.id != member.id and self.applied.get(one.id, 0) >= self.head - LAG_ENTRIES_MAX // 2
-            ]
-            fresh = all(one.name in self.seen_answers for one in able)
-            assert not able or not fresh or self.tries[member.id] >= TRIES_MAX, "I3: a leader went without handing over"
+        if not member.learner:
+            self.hands_over_first(member)
         served = self.serves(member)
         del self.members[step.member_id]
         self.removed.add(member.id)
@@ -413,6 +528,17 @@ class World:
                 assert len(near) > len(self.voters()) // 2, "I2: the voters that stay had not caught up"
         if member.id == self.leader:
             self.leader = 0
+
+    def hands_over_first(self, member: Member) -> None:
+        if member.id != self.leader:
+            return
+        able = [
+            one
+            for one in self.voters_serving()
+            if one.id != member.id and self.applied.get(one.id, 0) >= self.head - LAG_ENTRIES_MAX // 2
+        ]
+        fresh = all(one.name in self.seen_answers for one in able)
+        assert not able or not fresh or self.tries[member.id] >= TRIES_MAX, "I3: a leader went without handing over"
 
     def replace(self, member: Member) -> None:
         """A wanted member goes: it must be lost, or of the wrong engine."""
@@ -441,7 +567,10 @@ class World:
             assert disk.member not in self.members, f"I8: the data of the member {step.name} was deleted"
         assert member is None or not member.started, f"I8: the node of the member {step.name} was taken away"
         self.disks.pop(step.name, None)
-        self.stop(step.name)
+        if NAMES.index(step.name) >= self.replicas:
+            self.kept.discard(step.name)
+            self.held.pop(step.name, None)
+        self.stop(step.name, gone=True)
 
     def run_pass(self, *, calm: bool = False) -> Step | Hold | None:
         seen = self.observe(calm=calm)
@@ -455,13 +584,15 @@ class World:
 
 def run_world(seed: int) -> World:
     """Faults for some time, then none, until the planner has nothing left to do."""
-    world = World(random.Random(seed), replicas=random.Random(seed).choice((1, 3, 5)))
+    world = World(random.Random(seed), replicas=random.Random(seed).choice((1, 3, 5)), keeps_nodes=seed % 2 == 1)
     for _ in range(PASSES):
         world.tick()
         world.fault()
         world.run_pass()
     world.hung.clear()
-    world.engine_blocked = False
+    world.engine_blocked = world.full = False
+    if world.edition in world.broken:
+        world.edition += 1
     world.replicas = world.replicas or 3
     if any(disk.engine is not world.engine for disk in world.disks.values()):
         world.replicas = max(3, world.replicas)  # with fewer none can change its engine
@@ -482,11 +613,12 @@ def test_cluster_keeps_its_invariants_under_faults_and_then_becomes_what_is_want
     assert not [one for one in world.members.values() if one.learner]
     assert set(world.disks) == set(NAMES[: world.replicas]), "leftovers"
     assert {disk.engine for disk in world.disks.values()} == {world.engine}
+    assert {world.made[name] for name in world.disks} == {world.edition}
 
 
 def run_wiped_world(seed: int) -> World:
     """Faults that lose more data than a quorum can do without. Such a cluster may never become what is wanted."""
-    world = World(random.Random(seed), wipes_all=True)
+    world = World(random.Random(seed), wipes_all=True, keeps_nodes=seed % 2 == 1)
     for _ in range(PASSES):
         world.tick()
         world.fault()
@@ -510,15 +642,18 @@ def test_faults_reach_every_kind_of_step() -> None:
     minima = {
         "Bootstrap": 40,
         "StartNodes": 500,
-        "StopNodes": 50,
+        "StopNodes": 30,
         "AddLearner": 150,
         "PromoteMember": 100,
         "RemoveMember": 150,
         "Discard": 150,
         "HandOver": 20,
-        "moved": 40,
+        "moved": 15,
         "withdrawn": 5,
         "lost": 40,
+        "Restart": 100,
+        "rolled": 50,
+        "rolled at once": 50,
     }
     assert {kind: taken[kind] for kind in minima if taken[kind] < minima[kind]} == {}
     assert sum(run_wiped_world(seed).wiped_count for seed in SEEDS_WIPED[:20]) >= 40
