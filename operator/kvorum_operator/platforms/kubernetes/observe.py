@@ -1,0 +1,152 @@
+"""What a pass looks at on Kubernetes: read live, all at once, and turned into a scene.
+
+StatefulSet, pods, claims and the record of the bootstrap are read in each pass, by their names or labels. Two reads
+more happen only while something is missing: events, which alone say why no pod is made, and claims that have lost their
+labels. Nothing is decided here.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.api.v1alpha1 import KVCluster
+from kvorum_operator.cluster.observation import HeldUp, Node, Record, Volume
+from kvorum_operator.members.last_words import shortened
+from kvorum_operator.objects import labels, names
+from kvorum_operator.objects.config_maps import read_record
+from kvorum_operator.platforms.kubernetes.client import (
+    CONFIG_MAPS,
+    EVENTS,
+    PODS,
+    STATEFUL_SETS,
+    VOLUME_CLAIMS,
+    Client,
+    Manifest,
+)
+from kvorum_operator.platforms.kubernetes.pods import node_of, seconds
+from kvorum_operator.platforms.kubernetes.volumes import is_fresh, volume_of
+from kvorum_operator.reconcile import Scene
+
+EVENT_AGE_S_MAX = 1_000.0  # the StatefulSet controller's longest pause between two attempts to make a pod
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """The objects themselves, as read: pods and claims by the member's name."""
+
+    stateful_set: Manifest | None = None
+    pods: Mapping[str, Manifest] = field(default_factory=dict)
+    claims: Mapping[str, Manifest] = field(default_factory=dict)
+    record: Manifest | None = None
+    events: tuple[Manifest, ...] = ()
+
+    @property
+    def replicas(self) -> int:
+        """How many pods the StatefulSet is to have; what is there without one."""
+        if self.stateful_set is not None:
+            replicas: int = self.stateful_set["spec"].get("replicas", 1)
+            return replicas
+        return max((names.ordinal(name) + 1 for name in self.pods), default=0)
+
+    @property
+    def revision(self) -> str | None:
+        """What pods would be made from now; None while the StatefulSet controller has not seen its latest template."""
+        if self.stateful_set is None:
+            return None
+        status = self.stateful_set.get("status", {})
+        seen = status.get("observedGeneration") == self.stateful_set["metadata"].get("generation")
+        return status.get("updateRevision") if seen else None
+
+    def is_fresh(self, name: str) -> bool:
+        return name in self.claims and is_fresh(self.claims[name])
+
+
+async def look(client: Client, namespace: str, name: str) -> Sight:
+    """Raises KubernetesError."""
+    members = labels.CLUSTER + "=" + name
+    stateful_set, pods, claims, record = await asyncio.gather(
+        client.get(STATEFUL_SETS, namespace, name),
+        client.list(PODS, namespace, members),
+        client.list(VOLUME_CLAIMS, namespace, members),
+        client.get(CONFIG_MAPS, namespace, names.bootstrap_record(name)),
+    )
+    known = names.all_members(name)
+    pods_by_name = {pod["metadata"]["name"]: pod for pod in pods}
+    claims_by_name = {claim["metadata"]["name"]: claim for claim in claims}
+    sight = Sight(
+        stateful_set,
+        {member: pods_by_name[member] for member in known if member in pods_by_name},
+        {member: claims_by_name[claim] for member in known if (claim := names.volume_claim(member)) in claims_by_name},
+        record,
+    )
+    wanted = known[: sight.replicas]
+    if unlabelled := [member for member in {*wanted, *sight.pods} if member not in sight.claims]:
+        found = await asyncio.gather(
+            *(client.get(VOLUME_CLAIMS, namespace, names.volume_claim(member)) for member in unlabelled)
+        )
+        others = {member: claim for member, claim in zip(unlabelled, found, strict=True) if claim is not None}
+        sight = replace(sight, claims={**sight.claims, **others})
+    if any(member not in sight.pods for member in wanted):
+        selector = f"involvedObject.kind={STATEFUL_SETS.kind},involvedObject.name={name},reason=FailedCreate"
+        sight = replace(sight, events=tuple(await client.list(EVENTS, namespace, fields=selector)))
+    return sight
+
+
+def scene_of(sight: Sight, cluster: KVCluster, now_s: float) -> Scene:
+    name, namespace = cluster.metadata.name, cluster.metadata.namespace
+    assert namespace is not None
+    record, damage = record_of(sight.record, name)
+    return Scene(
+        now_s=now_s,
+        addresses=names.addresses(name, namespace),
+        nodes=nodes_of(sight, name, now_s),
+        volumes=volumes_of(sight, name),
+        blocked={},
+        record=record,
+        record_damage=damage,
+    )
+
+
+def nodes_of(sight: Sight, cluster: str, now_s: float) -> dict[str, Node]:
+    found = {}
+    for ordinal, member in enumerate(names.all_members(cluster)):
+        if (pod := sight.pods.get(member)) is not None:
+            found[member] = node_of(pod, sight.revision, fresh=sight.is_fresh(member))
+        elif ordinal < sight.replicas:
+            found[member] = Node(member, running=False, since_s=now_s, held_up=why_no_pod(member, sight, now_s))
+    return found
+
+
+def why_no_pod(member: str, sight: Sight, now_s: float) -> HeldUp:
+    """Of a pod that the StatefulSet controller has to make."""
+    complaints = [event for event in sight.events if f"Pod {member} " in event.get("message", "")]
+    latest = max(complaints, key=event_s, default=None)
+    if latest is None or now_s - event_s(latest) > EVENT_AGE_S_MAX:
+        return HeldUp(Reason.WAKING, "its pod is being made")
+    said = latest["message"].rpartition(" error: ")[2]
+    return HeldUp(Reason.POD_REFUSED, shortened(f"its pod is not admitted: {said}"))
+
+
+def event_s(event: Manifest) -> float:
+    """When it happened last, in the words of either of the two APIs that events are made by."""
+    instant = event.get("lastTimestamp") or (event.get("series") or {}).get("lastObservedTime")
+    return seconds(instant or event.get("eventTime") or event["metadata"]["creationTimestamp"])
+
+
+def volumes_of(sight: Sight, cluster: str) -> dict[str, Volume]:
+    found = {member: volume_of(claim, cluster) for member, claim in sight.claims.items()}
+    return {member: volume for member, volume in found.items() if volume is not None}
+
+
+def record_of(record: Manifest | None, cluster: str) -> tuple[Record | None, str]:
+    """The record, or why the one that is there cannot be read (I4)."""
+    if record is None:
+        return None, ""
+    where = f"ConfigMap {record['metadata']['name']}"
+    if (record["metadata"].get("labels") or {}).get(labels.CLUSTER) != cluster:
+        return None, f"{where} has no label {labels.CLUSTER}={cluster}: it is not this cluster's"
+    try:
+        return read_record(record.get("data"), cluster), ""
+    except ValueError as error:
+        return None, f"{where} is damaged: {error}"
