@@ -22,7 +22,7 @@ from tests.kit.deadline import wait_until
 from tests.kit.etcdctl import Etcdctl, Output
 from tests.kit.processes import Node
 
-UNTIL_S = 20.0
+UNTIL_S = 60.0
 
 # Tables of `endpoint status` and `-w fields`, JSON: what depends on time, not on what was done.
 COUNTERS = (

@@ -200,6 +200,9 @@ THREE = {
         del b --endpoints=$n1.endpoint
         txn --endpoints=$n2.endpoint << value("a") = "1"; ; put a 2; get c; ; ;
         lines=4 watch '' --prefix --rev=2 --endpoints=$n1.endpoint
+        # By then each has applied the last write: what is hashed is what a member has.
+        get a --endpoints=$n0.endpoint
+        get a --endpoints=$n1.endpoint
         sorted endpoint hashkv --cluster
         sorted endpoint hashkv --cluster -w table
         sorted member list

@@ -15,7 +15,7 @@ from tests.kit.processes import Cluster, Node, Program
 from tests.kit.tables import SHARED, require_same_tables
 
 KEYS = 300
-CAUGHT_UP_S = 30.0
+CAUGHT_UP_S = 60.0
 CORRUPT_CHECK = ("--experimental-corrupt-check-time=3s",)  # whoever leads compares the others with itself
 
 

@@ -20,7 +20,7 @@ from kvorum.storage.entry_codec import encode_message
 from tests.kit.deadline import wait_until_async
 from tests.kit.processes import Node, Program
 
-ANSWER_S = 10.0
+ANSWER_S = 30.0
 LEASE = 0x0EEE_0000_0000_0077
 TOKEN = "requests"
 # Dates and lengths say nothing, and the last is what our nodes tell each other by.

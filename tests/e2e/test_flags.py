@@ -219,13 +219,14 @@ def term(node: Node) -> int:
 
 
 def elections_while_alone(program: Program, folder: Path, pre_vote: str) -> int:
-    """How much the term has risen once a member that was without quorum for 16 election timeouts has it again."""
+    """How much the term has risen once a member that was without quorum for 24 election timeouts has it again: an etcd
+    tells no term that it has reached alone."""
     flags = (f"--pre-vote={pre_vote}", "--heartbeat-interval=50", "--election-timeout=250")
     with Cluster(program, folder, flags=flags) as cluster:
         before = term(cluster.nodes[0])
         for node in cluster.nodes[1:]:
             node.kill()
-        until = time.monotonic() + 4.0
+        until = time.monotonic() + 6.0
         wait_until(lambda: time.monotonic() > until, 10, "its elections fail for a while")
         cluster.start()
         cluster.wait_healthy()
@@ -233,8 +234,9 @@ def elections_while_alone(program: Program, folder: Path, pre_vote: str) -> int:
 
 
 def test_with_pre_vote_a_member_without_quorum_leaves_the_term_alone(program: Program, tmp_path: Path) -> None:
-    assert elections_while_alone(program, tmp_path / "without", "false") >= 8
-    assert elections_while_alone(program, tmp_path / "with", "true") <= 4
+    """12 to 24 elections fail meanwhile; those that bring it back and do not fail are a few, on a busy machine."""
+    assert elections_while_alone(program, tmp_path / "without", "false") >= 10
+    assert elections_while_alone(program, tmp_path / "with", "true") < 10
 
 
 def seconds_to_lead(program: Program, folder: Path, advance: str) -> float:
@@ -509,6 +511,7 @@ def test_logs_are_json_with_level_time_and_message(start: Start) -> None:
 def test_logs_go_where_they_are_told_to(start: Start, tmp_path: Path) -> None:
     node = start(f"--log-outputs={tmp_path / 'a.log'},{tmp_path / 'b.log'}")
     wait_until(lambda: READY in (tmp_path / "b.log").read_text(), 10, "it is ready")
+    node.stop()  # a line that is written meanwhile would be in one of them only
     assert (tmp_path / "a.log").read_text() == (tmp_path / "b.log").read_text()
     assert READY not in node.log()
 

@@ -141,6 +141,7 @@ def test_a_member_behind_the_log_is_caught_up_over_the_network(tmp_path: Path) -
             *others, late = cluster.nodes
             late.kill()
             async with Client([node.endpoint for node in others], timeout_s=10) as client:
+                await wait_until_async(partial(put, client), DEADLINE_S, "two of three take a write")  # it may have led
                 await puts(client, 300)
                 late.start()
                 wait_until(lambda: "applied snapshot" in late.log(), DEADLINE_S, "the snapshot is applied")

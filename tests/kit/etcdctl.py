@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.kit.deadline import wait_until
 from tests.kit.etcd import require_etcd
 
-COMMAND_S = 20.0
+COMMAND_S = 60.0
+PATIENCE = "--command-timeout=30s"  # its own are 5 s, which a busy machine may need
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Etcdctl:
     def command(self, arguments: Sequence[str]) -> list[str]:
         given = any(argument.startswith("--endpoints") for argument in arguments)
         endpoints = [] if given else [f"--endpoints={','.join(self.endpoints)}"]
-        return [str(self.program), *endpoints, *arguments]
+        return [str(self.program), PATIENCE, *endpoints, *arguments]
 
     def run(self, *arguments: str, stdin: str = "", timeout_s: float = COMMAND_S) -> Output:
         """Raises subprocess.TimeoutExpired."""

@@ -23,8 +23,9 @@ from tests.kit.deadline import DeadlineMissed, wait_until
 from tests.kit.etcd import require_etcd, require_oldest_etcd
 from tests.kit.ports import free_port
 
-READY_S = 20.0
-STOP_S = 15.0
+# Far above what is usual: they end what hangs, and are not to measure a busy machine.
+READY_S = 60.0
+STOP_S = 60.0  # an etcd first waits for what it asks others, for 7 s at a time
 # setpriv replaces itself by the node, so the pid is the node's. A preexec_fn would do the same but is unsafe beside
 # gRPC's threads.
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
@@ -140,9 +141,14 @@ class Node:
         wait_until(lambda: self._checked(self.read_version() is not None), deadline_s, f"{self.describe()} serves")
 
     def wait_healthy(self, deadline_s: float = READY_S) -> None:
-        """Until /health is true: a linearizable read succeeded, so a leader was followed a moment ago."""
+        """Until /health is true, so a leader was followed a moment ago, and its own entry has its name and URLs: a new
+        member is told a leader before it has told these."""
         try:
-            wait_until(lambda: self._checked(self.is_healthy()), deadline_s, f"{self.describe()} is healthy")
+            wait_until(
+                lambda: self._checked(self.is_healthy() and self.is_published()),
+                deadline_s,
+                f"{self.describe()} is healthy",
+            )
         except DeadlineMissed as missed:
             raise NodeFailed(f"{missed}\n{self.log_tail()}") from None
 
@@ -158,6 +164,10 @@ class Node:
     def is_healthy(self) -> bool:
         answer = fetch_json(f"{self.endpoint}/health")
         return isinstance(answer, dict) and answer.get("health") == "true"
+
+    def is_published(self) -> bool:
+        """It has applied its own entry of the member list with client URLs."""
+        return any(self.peer_url in one["peerURLs"] and one.get("clientURLs") for one in self.members_by_peers())
 
     def members_by_peers(self) -> list[dict[str, Any]]:
         """The member list as its peer port tells it: a learner tells it nowhere else. Empty if it does not answer."""

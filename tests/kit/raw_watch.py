@@ -11,7 +11,7 @@ import grpc.aio
 from kvorum.etcdpb import rpc_pb2 as rpc
 
 WATCH = "/etcdserverpb.Watch/Watch"
-ANSWER_S = 10.0
+ANSWER_S = 30.0
 
 
 class RawWatch:
