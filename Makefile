@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-unit test-newest test-sim test-compat test-e2e test-faults sim chaos mixed replay bench lint fmt generate lock clean
+.PHONY: help env run test test-unit test-newest test-sim test-compat test-e2e test-faults image e2e e2e-full sim chaos mixed replay bench lint fmt generate lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
@@ -73,6 +73,15 @@ test-e2e: env ## whole clusters as processes, on both engines
 		--ignore tests/e2e/test_local_roll.py tests/e2e
 	@$(PYTEST) -rP tests/e2e/test_local_migration.py tests/e2e/test_local_roll.py  # by themselves: they print gaps
 	@$(PYTEST) tests/e2e/test_readme.py  # by itself: it uses the README's ports, etcd's own
+
+image: env ## the images kvorum:dev and kvorum-operator:dev, and their sizes
+	@$(BIN)/python -m tests.kubernetes.images
+
+e2e: env ## core cases on a real Kubernetes: on $$KUBECONFIG, else ../shared/kubernetes, else kind
+	@$(BIN)/python -m tests.kubernetes.run core
+
+e2e-full: env ## all cases on a real Kubernetes
+	@$(BIN)/python -m tests.kubernetes.run full
 
 sim: env ## simulated groups of whole members, on a new seed: make sim SEED=8812 STEPS=200000
 	@$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED)) --steps $(STEPS)

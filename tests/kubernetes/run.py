@@ -1,0 +1,97 @@
+"""`make e2e` and `make e2e-full`: a Kubernetes, the images on its nodes, the tests; what was brought up goes again.
+
+On $KUBECONFIG if it is set, else on ../shared/kubernetes, else on kind where docker can pull images. Where there is none
+of them it says NOT RUN and ends with 2, or with 0 where $CI is set: a machine of CI cannot help it.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.kit.etcd import REPOSITORY, EtcdMissing
+from tests.kubernetes import images, shared_kubernetes, which
+
+FOLDER = Path(__file__).parent
+PARTS = {"core": ("test_core_*.py",), "full": ("test_core_*.py", "test_full_*.py")}
+UP_S = 1800.0  # it builds what is not built yet
+KIND_NAME = "kvorum-e2e"
+KIND_NODES = (
+    "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: control-plane\n" + 3 * "- role: worker\n"
+)
+CANNOT = 2
+
+
+def main(part: str) -> int:
+    try:
+        with kubernetes() as found:
+            builder = images.require_builder()
+            began_s = time.monotonic()
+            _, archives = images.build_all(builder)
+            found.load(archives)
+            print(f"images are on the nodes of {found.context} after {time.monotonic() - began_s:.0f} s", flush=True)
+            tests = [str(file) for pattern in PARTS[part] for file in sorted(FOLDER.glob(pattern))]
+            return subprocess.run(
+                [sys.executable, "-m", "pytest", "-q", "-rP", *tests],
+                cwd=REPOSITORY,
+                env=found.environment,
+                check=False,
+            ).returncode
+    except which.NotForTests as why:
+        print(f"make: {why}", file=sys.stderr)
+        return CANNOT
+    except (which.NoKubernetes, images.CannotBuild, EtcdMissing) as why:
+        print(f"NOT RUN: tests on a real Kubernetes ({part}): {why}", flush=True)
+        return 0 if os.environ.get("CI") else CANNOT
+
+
+@contextmanager
+def kubernetes() -> Iterator[which.Kubernetes]:
+    """Raises NoKubernetes and NotForTests."""
+    if os.environ.get("KUBECONFIG"):
+        yield which.require_kubernetes()
+    elif shared_kubernetes.CLUSTER.exists():
+        was_there = which.shared_is_there()
+        try:
+            bring_up_shared()
+            yield which.require_kubernetes(which.shared_environment())
+        finally:
+            if not was_there:
+                shared_kubernetes.command("down", deadline_s=120)
+    elif shutil.which("kind") and images.docker_answers():
+        kubeconfig = images.FOLDER / "kind-kubeconfig"
+        kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+        kind("create", "cluster", "--config", "-", "--wait", "120s", "--kubeconfig", str(kubeconfig), text=KIND_NODES)
+        try:
+            yield which.require_kubernetes({**os.environ, "KUBECONFIG": str(kubeconfig)})
+        finally:
+            kind("delete", "cluster", "--kubeconfig", str(kubeconfig))
+    else:
+        raise which.NoKubernetes("no $KUBECONFIG, no ../shared/kubernetes, no kind with a docker engine that answers")
+
+
+def bring_up_shared() -> None:
+    """Leaves one that is up as it is. Raises NoKubernetes."""
+    print("../shared/kubernetes: up", flush=True)
+    try:
+        shared_kubernetes.command("up", "--audit", deadline_s=UP_S)
+    except AssertionError as why:
+        raise which.NoKubernetes(f"../shared/kubernetes does not come up: {str(why)[-2000:]}") from None
+
+
+def kind(*arguments: str, text: str = "") -> None:
+    done = subprocess.run(
+        ["kind", *arguments, "--name", KIND_NAME], input=text, capture_output=True, text=True, timeout=UP_S, check=False
+    )
+    if done.returncode != 0:
+        raise which.NoKubernetes(f"kind {' '.join(arguments[:2])}: {done.stderr.strip()[-2000:]}")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was brought up goes then, too
+    sys.exit(main(sys.argv[1]))
