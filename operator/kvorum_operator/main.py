@@ -1,4 +1,4 @@
-"""The command line of the operator: `kvorum-operator local`, and what there is to do with a local cluster."""
+"""The command line: `kvorum-operator run` on Kubernetes, `kvorum-operator local` and its verbs on this machine."""
 
 import argparse
 import asyncio
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kvorum.client import ClientError
 
+from kvorum_operator import settings
 from kvorum_operator.api.quantities import Duration
 
 FILE_DEFAULT = Path("cluster.yaml")
@@ -20,6 +21,8 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    if options.command == "run":
+        return run_on_kubernetes(options)
     if problem := contradiction(options):
         return refuse(problem)
     if not sys.platform.startswith("linux"):
@@ -41,6 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse(f"{error.filename or options.state_dir or options.file}: {error.strerror or error}")
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED  # of a verb; while a cluster is run, the loop itself takes signals
+
+
+def run_on_kubernetes(options: argparse.Namespace) -> int:
+    try:
+        chosen = settings.from_process(options)
+    except settings.WrongSettings as error:
+        return refuse(str(error))
+    # Here, because whoever runs a cluster locally should not wait for the clients of Kubernetes to be imported.
+    from kvorum_operator.controller.run import run  # noqa: PLC0415 - see above
+
+    return run(chosen)
 
 
 def contradiction(options: argparse.Namespace) -> str | None:
@@ -106,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"kvorum-operator {version('kvorum-operator')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    running = commands.add_parser("run", allow_abbrev=False, help="look after the KVClusters of a Kubernetes cluster")
+    settings.add_flags(running)
     local = commands.add_parser("local", allow_abbrev=False, help="run the cluster that a file describes here")
     local.add_argument("--base-port", type=base_port, help="first member's client port, kept for good (2379)")
     local.add_argument("--once", action="store_true", help="take the steps that can be taken now, then leave")

@@ -1,0 +1,59 @@
+"""When a cluster is looked at again, and the status of one that cannot be read. The passes themselves are tested on a
+real Kubernetes."""
+
+from typing import Any
+
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.api.v1alpha1 import Status
+from kvorum_operator.cluster.step import Hold
+from kvorum_operator.controller.passes import MOVING_S, SETTLED_S, moving_s, status_of, unreadable
+
+HELD = Hold(Reason.SPEC_INVALID, "spec.replicas: must be at most 9 (it is 10)", "spec to be put right")
+
+
+def conditions(status: Status) -> dict[str, tuple[str, str, str]]:
+    return {one.type: (one.status, one.reason, one.last_transition_time) for one in status.conditions}
+
+
+def test_what_is_under_way_is_looked_at_each_second_and_less_often_the_longer_nothing_changes() -> None:
+    assert moving_s(0, None, SETTLED_S) == moving_s(10, None, SETTLED_S) == MOVING_S
+    assert moving_s(100, None, SETTLED_S) == 10
+    assert moving_s(86_400, None, SETTLED_S) == SETTLED_S
+
+
+def test_wait_that_ends_by_itself_is_looked_at_when_it_ends() -> None:
+    assert moving_s(86_400, 7, SETTLED_S) == 7
+    assert moving_s(86_400, -5, SETTLED_S) == MOVING_S
+
+
+def test_document_that_cannot_be_read_says_so_and_what_is_not_known() -> None:
+    status = unreadable(Status(), HELD, generation=4, now_s=0)
+    assert status.observed_generation == 4
+    assert status.plan is not None
+    assert "must be at most 9" in status.plan.because
+    assert {kind: one[:2] for kind, one in conditions(status).items()} == {
+        "Ready": ("False", "SpecInvalid"),
+        "Reconciling": ("False", "SpecInvalid"),
+        "Stalled": ("True", "SpecInvalid"),
+        "Available": ("Unknown", "SpecInvalid"),
+        "Progressing": ("False", "SpecInvalid"),
+        "Degraded": ("Unknown", "SpecInvalid"),
+    }
+
+
+def test_what_was_known_of_a_cluster_stays_when_its_document_cannot_be_read() -> None:
+    before = Status(cluster_id="abc", replicas=3, endpoints=("http://demo-0:2379",))
+    status = unreadable(before, HELD, generation=4, now_s=0)
+    assert (status.cluster_id, status.replicas, status.endpoints) == ("abc", 3, ("http://demo-0:2379",))
+
+
+def test_condition_keeps_the_instant_of_its_last_change() -> None:
+    first = unreadable(Status(), HELD, generation=4, now_s=0)
+    assert conditions(unreadable(first, HELD, generation=5, now_s=1000)) == conditions(first)
+
+
+def test_status_that_cannot_be_read_keeps_the_latch() -> None:
+    live: dict[str, Any] = {"status": {"clusterID": "abc", "ofALaterVersion": True}}
+    assert status_of(live) == Status(cluster_id="abc")
+    assert status_of({"status": {"clusterID": 7}}) == status_of({}) == Status()
+    assert status_of({"status": {"replicas": 3}}).replicas == 3
