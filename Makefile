@@ -77,10 +77,10 @@ test-e2e: env ## whole clusters as processes, on both engines
 image: env ## the images kvorum:dev and kvorum-operator:dev, and their sizes
 	@$(BIN)/python -m tests.kubernetes.images
 
-e2e: env ## core cases on a real Kubernetes: on $$KUBECONFIG, else ../shared/kubernetes, else kind
+e2e: env ## core cases on a real Kubernetes: that of KUBECONFIG, if set, else ../shared/kubernetes, else kind
 	@$(BIN)/python -m tests.kubernetes.run core
 
-e2e-full: env ## all cases on a real Kubernetes
+e2e-full: env ## every case on a real Kubernetes, and the images built twice
 	@$(BIN)/python -m tests.kubernetes.run full
 
 sim: env ## simulated groups of whole members, on a new seed: make sim SEED=8812 STEPS=200000

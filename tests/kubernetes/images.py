@@ -46,8 +46,14 @@ class Builder(Protocol):
 
 
 class Docker:
+    """options: further ones of each build."""
+
+    def __init__(self, *options: str) -> None:
+        self._options = options
+
     def build(self, dockerfile: Path, context: Path, tag: str, archive: Path, arguments: Mapping[str, str]) -> None:
         options = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
+        options += self._options
         run("docker", "build", "--quiet", "--file", str(dockerfile), "--tag", tag, *options, str(context))
         run("docker", "save", "--output", str(archive), tag)
 
@@ -58,7 +64,7 @@ class Docker:
 
 
 class SharedKubernetes:
-    """environment: of its programs; KUBE_TEST_CACHE is where it keeps layers."""
+    """Its `cluster image-build`. environment: of its programs; KUBE_TEST_CACHE is where it keeps layers."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = environment

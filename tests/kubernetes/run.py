@@ -1,7 +1,7 @@
 """`make e2e` and `make e2e-full`: a Kubernetes, the images on its nodes, the tests; what was brought up goes again.
 
-On $KUBECONFIG if it is set, else on ../shared/kubernetes, else on kind where docker can pull images. Where there is none
-of them it says NOT RUN and ends with 2, or with 0 where $CI is set: a machine of CI cannot help it.
+On $KUBECONFIG if it is set, else on ../shared/kubernetes, else on kind where docker can pull images. Where there is
+none of them it says NOT RUN and ends with 2, or with 0 where $CI is set: a machine of CI cannot help it.
 """
 
 import os

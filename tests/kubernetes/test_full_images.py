@@ -1,0 +1,53 @@
+"""Images are reproducible: two checkouts, built by builders that know nothing of each other, give equal layers."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kubernetes import images
+from tests.tidy.sources import REPOSITORY, files
+
+LATER_S = 100_000
+
+
+@pytest.mark.timeout(2 * images.BUILD_S)
+@pytest.mark.parametrize("tag", [images.NODE, images.OPERATOR])
+def test_two_builds_of_two_checkouts_give_equal_layers(tag: str, tmp_path: Path) -> None:
+    try:
+        builder = images.require_builder()
+    except images.CannotBuild as why:
+        pytest.skip(f"NOT RUN: {why}")
+    archives = []
+    for number in range(2):
+        place = tmp_path / str(number)
+        checkout(place / "checkout", umask=(0o022, 0o077)[number], age_s=number * LATER_S)
+        archives.append(
+            images.build_ours(anew(builder, place), tag, context=place / "checkout", archive=place / "image.tar")
+        )
+    one, other = (images.read(archive) for archive in archives)
+    assert one.layers == other.layers
+
+
+def checkout(place: Path, umask: int, age_s: int) -> None:
+    """The files of this tree with modes and times as another clone has them."""
+    for source in files():
+        target = place / source.relative_to(REPOSITORY)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        target.chmod(0o666 & ~umask)
+        at = time.time() - age_s
+        os.utime(target, (at, at))
+
+
+def anew(builder: images.Builder, place: Path) -> images.Builder:
+    """One that has no layer of an earlier build, but the same base."""
+    if isinstance(builder, images.Docker):
+        return images.Docker("--no-cache")
+    cache = place / "cache"
+    (cache / "images").mkdir(parents=True)
+    base = builder.base(place)
+    (cache / "images" / base.name).symlink_to(base)
+    return images.SharedKubernetes({**os.environ, "KUBE_TEST_CACHE": str(cache)})
