@@ -91,8 +91,8 @@ def test_every_supported_kubernetes_takes_every_object(program: str, minor: str,
 
 
 def test_what_is_made_is_the_same_for_every_supported_kubernetes(program: str) -> None:
-    for values in VALUES:
-        assert helm.template(program, OPERATOR, VALUES[values], kubernetes=f"{MINORS[0]}.0") == made(program, values)
+    for values, given in VALUES.items():
+        assert helm.template(program, OPERATOR, given, kubernetes=f"{MINORS[0]}.0") == made(program, values)
 
 
 def test_an_older_kubernetes_is_refused(program: str) -> None:
