@@ -16,6 +16,7 @@ def pod_monitor(cluster: KVCluster) -> Manifest | None:
         cluster,
         spec={
             "selector": {"matchLabels": labels.members_of(name)},
+            "podTargetLabels": [labels.CLUSTER],  # rules and dashboard tell clusters by it
             "podMetricsEndpoints": [{"port": "metrics", "path": "/metrics"}],
         },
     )
