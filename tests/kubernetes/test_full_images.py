@@ -20,14 +20,13 @@ def test_two_builds_of_two_checkouts_give_equal_layers(tag: str, tmp_path: Path)
         builder = images.require_builder()
     except images.CannotBuild as why:
         pytest.skip(f"NOT RUN: {why}")
-    archives = []
-    for number in range(2):
-        place = tmp_path / str(number)
-        checkout(place / "checkout", umask=(0o022, 0o077)[number], age_s=number * LATER_S)
-        archives.append(
-            images.build_ours(anew(builder, place), tag, context=place / "checkout", archive=place / "image.tar")
-        )
-    one, other = (images.read(archive) for archive in archives)
+    places = tmp_path / "one", tmp_path / "other"
+    for place, umask, age_s in zip(places, (0o022, 0o077), (0, LATER_S), strict=True):
+        checkout(place / "checkout", umask, age_s)
+    one, other = (
+        images.read(images.build_ours(anew(builder, place), tag, place / "checkout", place / "image.tar"))
+        for place in places
+    )
     assert one.layers == other.layers
 
 
