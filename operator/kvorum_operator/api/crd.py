@@ -44,11 +44,12 @@ NAME_RULES = (
 PRINTER_COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
-    ("Members", "integer", ".status.readyReplicas", 0),
-    ("Wanted", "integer", ".spec.replicas", 0),
+    ("Members", "string", ".status.serving", 0),
     ("Leader", "string", ".status.leader", 0),
     ("Engine", "string", ".spec.engine", 1),
+    ("Version", "string", ".status.version", 1),
     ("Next", "string", ".status.plan.next", 1),
+    ("Because", "string", ".status.plan.because", 1),
     ("Age", "date", ".metadata.creationTimestamp", 0),
 )
 
@@ -104,12 +105,11 @@ def schema() -> dict[str, Any]:
     return {
         "type": "object",
         "description": KVCluster.__doc__,
-        "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": spec,
+            "spec": {**spec, "default": default_of(spec)},  # as locally, where a document may have none
             "status": status,
         },
         RULES: [rule.document() for rule in NAME_RULES],
@@ -148,13 +148,17 @@ def structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
                 made["x-kubernetes-preserve-unknown-fields"] = True
         elif key == "default" and isinstance(value, dict | list):
             # In full: rules are checked against it before its own fields get theirs. What is empty says nothing.
-            if (default := worth_saying(value)) or "properties" in node:
+            if default := worth_saying(value):
                 made[key] = default
         elif key == "required" and not value:
             continue
         else:
             made[key] = value
     return made
+
+
+def default_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: child["default"] for name, child in node["properties"].items() if "default" in child}
 
 
 def worth_saying(value: Any) -> Any:

@@ -264,6 +264,7 @@ def add_schema(schema: dict[str, Any]) -> None:
     )
     metadata = {
         "type": "object",
+        **PRESERVED,
         **rules(Rule("false", "must not be set: labels and annotations of the pods are spec.pod.metadata")),
     }
     schema.pop("additionalProperties", None)  # besides spec there is nothing to merge

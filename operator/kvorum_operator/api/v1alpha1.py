@@ -112,6 +112,7 @@ class Compaction(Model):
         pattern=r"^[0-9a-z.]+$",
         max_length=32,
         json_schema_extra=int_or_string,
+        validate_default=True,  # so that mode Revision alone is told that the two must fit
         description="With mode Periodic a duration of at least 1m, like 1h; with mode Revision a number, like 1000.",
     )
 
@@ -379,6 +380,10 @@ class Status(Model):
     leader: str | None = None
     replicas: StrictInt = Field(default=0, description="How many members are in the member list.")
     ready_replicas: StrictInt = Field(default=0, description="How many of them serve.")
+    serving: str | None = Field(default=None, description="How many serve, of how many are wanted: 3/3.")
+    version: str | None = Field(
+        default=None, description="The version that members run, by their own word; two while they are changed."
+    )
     selector: str | None = Field(default=None, description="Selects the members' pods, for the scale subresource.")
     endpoints: tuple[str, ...] = Field(default=(), description="Where clients connect.")
     members: tuple[MemberStatus, ...] = ()

@@ -67,12 +67,16 @@ def test_cluster_can_be_scaled_and_its_status_is_its_own() -> None:
     assert scale["specReplicasPath"] == ".spec.replicas"
     assert scale["labelSelectorPath"] == ".status.selector"
     assert version()["subresources"]["status"] == {}
-    assert [one["name"] for one in version()["additionalPrinterColumns"]][:4] == [
-        "Ready",
-        "Reason",
-        "Members",
-        "Wanted",
-    ]
+
+
+def test_columns_say_whether_it_is_well_and_what_it_is_doing() -> None:
+    columns = version()["additionalPrinterColumns"]
+    assert [one["name"] for one in columns if "priority" not in one] == ["Ready", "Reason", "Members", "Leader", "Age"]
+    assert [one["name"] for one in columns if "priority" in one] == ["Engine", "Version", "Next", "Because"]
+    status = set(Status().model_dump(by_alias=True))
+    assert {
+        one["jsonPath"].split(".")[2].partition("[")[0] for one in columns if ".status" in one["jsonPath"]
+    } <= status
 
 
 def test_rules_in_cel_say_what_to_do() -> None:

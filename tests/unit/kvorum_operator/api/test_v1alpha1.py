@@ -86,6 +86,11 @@ def test_readmes_own_file_is_three_members_named_demo() -> None:
             "(it is 1000)",
         ),
         (
+            {"settings": {"compaction": {"mode": "Revision"}}},
+            "spec.settings.compaction.retention: must be a number of revisions of at least 1 with mode Revision, "
+            "like 1000 (it is '1h')",
+        ),
+        (
             {"settings": {"compaction": {"retention": "1s"}}},
             "spec.settings.compaction.retention: must be at least 1m (it is '1s')",
         ),
