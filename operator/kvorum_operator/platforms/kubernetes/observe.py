@@ -25,7 +25,7 @@ from kvorum_operator.platforms.kubernetes.client import (
     Manifest,
 )
 from kvorum_operator.platforms.kubernetes.pods import node_of, seconds
-from kvorum_operator.platforms.kubernetes.volumes import is_fresh, volume_of
+from kvorum_operator.platforms.kubernetes.volumes import is_before, volume_of
 from kvorum_operator.reconcile import Scene
 
 EVENT_AGE_S_MAX = 1_000.0  # the StatefulSet controller's longest pause between two attempts to make a pod
@@ -57,9 +57,6 @@ class Sight:
         status = self.stateful_set.get("status", {})
         seen = status.get("observedGeneration") == self.stateful_set["metadata"].get("generation")
         return status.get("updateRevision") if seen else None
-
-    def is_fresh(self, name: str) -> bool:
-        return name in self.claims and is_fresh(self.claims[name])
 
 
 async def look(client: Client, namespace: str, name: str) -> Sight:
@@ -112,7 +109,7 @@ def nodes_of(sight: Sight, cluster: str, now_s: float) -> dict[str, Node]:
     found = {}
     for ordinal, member in enumerate(names.all_members(cluster)):
         if (pod := sight.pods.get(member)) is not None:
-            found[member] = node_of(pod, sight.revision, fresh=sight.is_fresh(member))
+            found[member] = node_of(pod, sight.revision, fresh=is_before(pod, sight.claims.get(member)))
         elif ordinal < sight.replicas:
             found[member] = Node(member, running=False, since_s=now_s, held_up=why_no_pod(member, sight, now_s))
     return found

@@ -35,12 +35,17 @@ from kvorum_operator.platforms.kubernetes.client import (
     Resource,
 )
 from kvorum_operator.platforms.kubernetes.observe import Sight
-from kvorum_operator.platforms.kubernetes.pods import is_beyond_reach
-from kvorum_operator.platforms.kubernetes.volumes import adopted, corrected, is_fresh, is_going, volume_of
+from kvorum_operator.platforms.kubernetes.pods import is_beyond_reach, seconds
+from kvorum_operator.platforms.kubernetes.volumes import adopted, corrected, is_before, is_fresh, is_going, volume_of
 from kvorum_operator.reconcile import ObjectRefused, Scene, StepFailed
 
 IMMUTABLE = "updates to statefulset spec for fields other than"  # the API server's own words
 OPTIONAL = (POD_DISRUPTION_BUDGETS, POD_MONITORS)  # made for some clusters only, and deleted where not wanted any more
+
+# For a pod whose process is no member, or none any more: it has nothing to hand over and no data that anybody wants.
+# Not 0, which would remove it from the API while it may still run.
+GRACE_OF_NOBODY_S = 1
+CLAIM_S_MAX = 30.0  # for a claim to be deleted; later somebody has to know what keeps it
 
 
 class KubernetesPlatform:
@@ -141,20 +146,21 @@ class KubernetesPlatform:
             raise refusals[0]
 
     async def _put_volume(self, name: str, cluster: KVCluster, seen: Observation) -> None:
-        """A volume for the member, before its pod may be made: its labels are there from the start."""
-        claim, known = self._sight.claims.get(name), labels.at_creation(name, cluster.spec.engine, seen)
-        if claim is not None and not is_going(claim) and not is_fresh(claim):
-            return
+        """A volume for the member, labelled from the start, before its pod is made. Whoever is on it already goes."""
+        claim, pod = self._sight.claims.get(name), self._sight.pods.get(name)
+        known = labels.at_creation(name, cluster.spec.engine, seen)
         if claim is None:
             await self._create_volume(volume_claim(cluster, name, known), cluster)
         elif is_fresh(claim) and not is_going(claim):
-            await self._client.patch(VOLUME_CLAIMS, adopted(claim, cluster, known))
-        # A pod that is there was made before its file was opened, and would read it anew only within a minute or so. A
-        # claim that is being deleted goes only once no pod is on it.
-        if (pod := self._sight.pods.get(name)) is not None:
-            await self._delete(PODS, pod)
+            await self._client.patch(VOLUME_CLAIMS, adopted(claim, cluster, known, pod))
+        elif not is_going(claim) and (pod is None or not is_before(pod, claim)):
+            return
+        # It was made before the member's file was opened, and would see that only within a minute or so; and a claim
+        # that is being deleted goes only once no pod is on it.
+        if pod is not None:
+            await self._delete(PODS, pod, grace_s=GRACE_OF_NOBODY_S)
         if claim is not None and is_going(claim):
-            raise StepFailed(f"PersistentVolumeClaim {claim['metadata']['name']} is still being deleted")
+            require_in_time(claim, time.time())
 
     async def _create_volume(self, desired: Manifest, cluster: KVCluster) -> None:
         name = desired["metadata"]["name"]
@@ -187,16 +193,16 @@ class KubernetesPlatform:
         """Its pod is removed by force where nobody is there to end it: a removed member votes no more (I6)."""
         pod, claim = self._sight.pods.get(step.name), self._sight.claims.get(step.name)
         if pod is not None:
-            await self._delete(PODS, pod, grace_s=0 if is_beyond_reach(pod, time.time()) else None)
+            await self._delete(PODS, pod, grace_s=0 if is_beyond_reach(pod, time.time()) else GRACE_OF_NOBODY_S)
         volume = volume_of(claim, self._name) if claim is not None else None
         if claim is not None and volume is not None and volume.ours and volume.member_id == step.member_id:
             await self._delete(VOLUME_CLAIMS, claim)
 
     async def _delete(self, resource: Resource, thing: Manifest, grace_s: int | None = None) -> None:
-        """This very object, unless it is gone."""
-        if is_going(thing) and grace_s is None:
-            return
+        """This very object, unless it is gone or going. By force, with no grace at all, also what is going."""
         metadata = thing["metadata"]
+        if is_going(thing) and grace_s != 0:
+            return
         try:
             await self._client.delete(resource, self._namespace, metadata["name"], uid=metadata["uid"], grace_s=grace_s)
         except (NotFound, Conflict):
@@ -217,6 +223,14 @@ def replicas_kept(cluster: KVCluster, seen: Observation, sight: Sight) -> int:
     if cluster.spec.replicas == 0 or not members:
         return min(sight.replicas, REPLICAS_MAX)
     return min(sight.replicas, 1 + max(members))
+
+
+def require_in_time(claim: Manifest, now_s: float) -> None:
+    """Of a claim that is being deleted. Raises StepFailed when that takes long."""
+    metadata = claim["metadata"]
+    if now_s > seconds(metadata["deletionTimestamp"]) + CLAIM_S_MAX:
+        kept = ", ".join(metadata.get("finalizers", ())) or "nothing that is known"
+        raise StepFailed(f"PersistentVolumeClaim {metadata['name']} is still being deleted; what keeps it: {kept}")
 
 
 def is_immutable(refusal: BaseException | None) -> bool:

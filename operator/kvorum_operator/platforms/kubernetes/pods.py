@@ -28,7 +28,7 @@ REVISION = "controller-revision-hash"
 def node_of(pod: Manifest, revision: str | None, *, fresh: bool) -> Node:
     """revision: what the StatefulSet would make its pods from now, None where its controller has not said it yet.
 
-    fresh: the pod is on a volume that was made in place of one that is gone. A sealed file keeps it from serving (I7).
+    fresh: the pod was made on an empty volume that was no member's by then. A sealed file keeps it from serving (I7).
     """
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     member = container_named(MEMBER, status.get("containerStatuses"))
@@ -45,8 +45,8 @@ def node_of(pod: Manifest, revision: str | None, *, fresh: bool) -> Node:
         failures_count=member.get("restartCount", 0) if not runs else 0,
         current=revision is None or metadata.get("labels", {}).get(REVISION) == revision,
         found_no_data=not runs and SEALED_REFUSAL in ended.get("message", ""),
-        held_up=None if runs or fresh else held_up(pod, member),
-        stopping=stopping and not over,
+        held_up=None if runs or (fresh and not stopping) else held_up(pod, member),
+        stopping=stopping,
         ready=is_ready(status) if runs else False,
         host=spec.get("nodeName", ""),
         client_url=client_url(status.get("podIP", "")),
@@ -57,10 +57,10 @@ def node_of(pod: Manifest, revision: str | None, *, fresh: bool) -> Node:
 def held_up(pod: Manifest, member: Mapping[str, Any]) -> HeldUp:
     """Of a pod whose member does not run."""
     metadata, status = pod["metadata"], pod.get("status", {})
+    if "deletionTimestamp" in metadata:
+        waits_for = ", ".join(metadata.get("finalizers", ())) or "its kubelet"
+        return HeldUp(Reason.WAKING, f"its former pod is being deleted, and waits for {waits_for}")
     if status.get("phase") in OVER:
-        if "deletionTimestamp" in metadata:
-            waits_for = ", ".join(metadata.get("finalizers", ())) or "its kubelet"
-            return HeldUp(Reason.WAKING, f"its pod has ended, and waits for {waits_for} to be deleted")
         said = ": ".join(status[key] for key in ("reason", "message") if status.get(key))
         return HeldUp(Reason.WAKING, shortened(f"its pod ended and is made anew ({said or status['phase']})"))
     if not pod.get("spec", {}).get("nodeName"):

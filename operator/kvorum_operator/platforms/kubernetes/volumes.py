@@ -11,6 +11,8 @@ from kvorum_operator.objects.labels import VolumeLabels
 from kvorum_operator.objects.volume_claim import owners_of_data
 from kvorum_operator.platforms.kubernetes.client import Manifest
 
+FORMER_POD = f"{GROUP}/former-pod"  # annotation of a claim: the UID of the pod that was on it when it was adopted
+
 
 def volume_of(claim: Manifest, cluster: str) -> Volume | None:
     metadata = claim["metadata"]
@@ -31,10 +33,18 @@ def is_going(thing: Manifest) -> bool:
     return "deletionTimestamp" in thing["metadata"]
 
 
-def adopted(claim: Manifest, cluster: KVCluster, known: VolumeLabels) -> Manifest:
-    """A patch of a fresh claim: a member's volume from now on."""
+def adopted(claim: Manifest, cluster: KVCluster, known: VolumeLabels, pod: Manifest | None) -> Manifest:
+    """A patch of a fresh claim: a member's volume from now on. pod: whoever is on it, and is no member."""
     wanted = {**labels.common(cluster.metadata.name), **labels.to_labels(known), labels.FRESH: None}
-    return patch_of(claim, labels=wanted, ownerReferences=owners(claim, cluster))
+    former = pod["metadata"]["uid"] if pod is not None else None
+    return patch_of(claim, labels=wanted, annotations={FORMER_POD: former}, ownerReferences=owners(claim, cluster))
+
+
+def is_before(pod: Manifest, claim: Manifest | None) -> bool:
+    """Whether a pod was made on the claim before it was a member's volume: it runs, if it does, as nobody."""
+    if claim is None:
+        return False
+    return is_fresh(claim) or (claim["metadata"].get("annotations") or {}).get(FORMER_POD) == pod["metadata"]["uid"]
 
 
 def corrected(data: Manifest, cluster: KVCluster, known: VolumeLabels | None) -> Manifest | None:
