@@ -10,8 +10,9 @@ from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.timestamps import from_seconds, to_seconds
 from kvorum_operator.api.v1alpha1 import GROUP, Condition, MemberStatus, PlanStatus, Spec, Status
 from kvorum_operator.cluster.diagnosis import Diagnosis, Health, MemberState, MemberView
+from kvorum_operator.cluster.events import even
 from kvorum_operator.cluster.observation import Observation
-from kvorum_operator.cluster.step import HandOver, Hold, Restart, Step
+from kvorum_operator.cluster.step import HandOver, Hold, Restart, StartNodes, Step
 
 VOLATILE_S = 60.0  # revision, lag and size are refreshed along with another change, or that often
 
@@ -49,13 +50,17 @@ def compose(
     """The status of the cluster of that name, of which `before` was the last."""
     entries = seen.entries or ()
     ids = seen.cluster_ids
+    serving_count = sum(member.state is MemberState.SERVING for member in diagnosis.members)
     return Status(
         observed_generation=generation,
         # With two ids the one that was latched stays: it is the evidence.
         cluster_id=f"{seen.cluster_id:x}" if seen.cluster_id is not None and len(ids) == 1 else before.cluster_id,
         leader=seen.name_of(seen.leader) if seen.leader else None,
         replicas=len(entries) if seen.entries is not None else len(diagnosis.members),
-        ready_replicas=sum(member.state is MemberState.SERVING for member in diagnosis.members),
+        ready_replicas=serving_count,
+        serving=f"{serving_count}/{spec.replicas}",
+        version=", ".join(sorted({version for one in diagnosis.members if (version := version_of(one.name, seen))}))
+        or None,
         selector=f"{GROUP}/cluster={name}",
         endpoints=tuple(
             seen.addresses[one.name].client_url for one in diagnosis.members if one.state is not MemberState.LEAVING
@@ -193,6 +198,8 @@ def kind_of_change(decision: Step | Hold | None, diagnosis: Diagnosis, spec: Spe
         return Reason.BOOTSTRAPPING
     if isinstance(decision, Restart) or (isinstance(decision, HandOver) and decision.leader_name in seen.outdated):
         return Reason.ROLLING
+    if isinstance(decision, StartNodes) and not seen.pending:
+        return Reason.ROLLING if seen.outdated else Reason.WAKING
     return Reason.MIGRATING if seen.of_other_engine(spec.engine) else Reason.CHANGING_MEMBERS
 
 
@@ -201,16 +208,24 @@ def not_ready(decision: Step | Hold | None, diagnosis: Diagnosis, change: Reason
     wanted = isinstance(decision, Hold) and decision.reason is Reason.STOPPED
     if wanted or (diagnosis.health in (Health.HEALTHY, Health.NEW, Health.BOOTSTRAPPING) and decision is not None):
         return why_moving(decision, diagnosis, change)
-    return diagnosis.reason, diagnosis.message
+    return diagnosis.reason, diagnosis.message + doing(decision)
+
+
+def doing(decision: Step | Hold | None) -> str:
+    """What is done about it, in a few words: Reconciling and the plan have more."""
+    if isinstance(decision, Step):
+        return f"; now: {decision}"
+    return f"; waits for {decision.waits_for}" if decision is not None and decision.waits_for else ""
 
 
 def advice(spec: Spec, *, ready: bool) -> str:
     if not ready:
         return ""
     if spec.replicas == 1:
-        return "; a single member: its loss or restart stops writes"
+        return "; a single member: writes stop with its loss, a restart or a drain"
     if spec.replicas % 2 == 0:
-        return f"; {spec.replicas} survive no more losses than {spec.replicas - 1}: an odd number is better"
+        pause = "; writes stop with the loss, a restart or a drain of either" if spec.replicas == 2 else ""
+        return f"; {even(spec.replicas)}{pause}"
     return ""
 
 

@@ -21,8 +21,11 @@ def revive(spec: Spec, seen: Observation) -> Step | Hold | None:
     if startable := tuple(name for name in down if name not in reasons):
         return StartNodes(names=startable, because=why_down(startable, seen))
     said = [held for name, held in reasons.items() if name not in seen.lost]  # of those repair says more
-    # Who only takes a moment is named when nobody needs more than that.
-    return min(said, key=lambda held: held.reason is Reason.WAKING, default=None) or silence(expected, seen)
+    # Who only takes a moment is named when nobody needs more than that; in a roll by roll, beside who waits for it.
+    worst = min(said, key=lambda held: held.reason is Reason.WAKING, default=None)
+    if worst is not None and worst.reason is Reason.WAKING and is_rolling(seen):
+        return None
+    return worst or silence(expected, seen)
 
 
 def members_expected(seen: Observation) -> list[str]:
@@ -80,7 +83,7 @@ def silence(expected: list[str], seen: Observation) -> Hold | None:
     silent = [name for name in expected if not serves(name, seen) and name not in seen.lost]
     if not silent:
         return None
-    if seen.has_quorum and seen.outdated:
+    if is_rolling(seen):
         return None  # roll says who has not come back, and who waits for it
     if is_in_vain(seen):
         return None  # repair says what is missing
@@ -96,6 +99,10 @@ def silence(expected: list[str], seen: Observation) -> Hold | None:
     if seen.entries is None:
         return Hold(Reason.QUORUM_LOST, f"no quorum answers; silent: {listed}", f"{listed} to answer")
     return Hold(Reason.MEMBER_UNREACHABLE, f"no answer from {listed}, running", f"{listed} to answer")
+
+
+def is_rolling(seen: Observation) -> bool:
+    return seen.has_quorum and bool(seen.outdated)
 
 
 def is_in_vain(seen: Observation) -> bool:

@@ -1,0 +1,154 @@
+"""Events: one for each step, refusal and change of a condition, and none for a pass that finds nothing new."""
+
+import pytest
+from kvorum_operator.api.reasons import Reason
+from kvorum_operator.api.v1alpha1 import Status
+from kvorum_operator.cluster import status as statuses
+from kvorum_operator.cluster.diagnosis import diagnose
+from kvorum_operator.cluster.events import Event, events_of
+from kvorum_operator.cluster.plan import plan
+from kvorum_operator.cluster.step import Hold
+
+from tests.unit.kvorum_operator.cluster.situations import read_situation
+
+THREE = "plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 follower"
+
+
+class Story:
+    """Passes over one situation after the other, each with the status of the one before."""
+
+    def __init__(self) -> None:
+        self.status = Status()
+
+    def goes_on(self, question: str, *, refused: Hold | None = None, generation: int = 1) -> tuple[Event, ...]:
+        spec, seen = read_situation(question)
+        decision, before = plan(spec, seen), self.status
+        diagnosis = diagnose(spec, seen)
+        self.status = statuses.compose("kv", spec, seen, diagnosis, refused or decision, before, generation)
+        return events_of(before, self.status, decision, refused, spec)
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+def types_and_reasons(events: tuple[Event, ...]) -> set[tuple[str, str]]:
+    return {(event.type, event.reason) for event in events}
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        THREE,
+        f"{THREE} silent=4m",
+        f"{THREE} held-up=ImageUnavailable,ErrImagePull",
+        f"{THREE} outdated stopping",
+        "plan replicas=2\nkv-0 leader host=m1\nkv-1 follower host=m1",
+        "plan replicas=0 list=unknown\nkv-0 follower down",
+        "plan replicas=3 paused\nkv-0 leader",
+    ],
+)
+def test_pass_over_an_unchanged_cluster_gives_none(story: Story, question: str) -> None:
+    story.goes_on(question)
+    assert story.goes_on(question) == ()
+
+
+def test_operator_that_was_started_anew_repeats_nothing_that_the_status_says() -> None:
+    earlier, later = Story(), Story()
+    earlier.goes_on(f"{THREE} silent=4m")
+    later.status = earlier.status
+    assert later.goes_on(f"{THREE} silent=4m") == ()
+
+
+def test_step_is_told_once_by_its_name_with_why(story: Story) -> None:
+    story.goes_on(THREE)
+    events = story.goes_on("plan replicas=4\nkv-0 leader\nkv-1 follower\nkv-2 follower", generation=2)
+    told = "AddLearner kv-3: spec.replicas is 4, the member list has 3"
+    assert [event for event in events if event.reason == "AddLearner"] == [Event("Normal", "AddLearner", told)]
+    assert [event.message for event in events if told in event.message] == [
+        told,
+        f"Ready is False, Reconciling is True, Progressing is True: {told}",
+    ]
+
+
+def test_new_cluster_tells_of_its_bootstrap_and_no_trouble(story: Story) -> None:
+    events = story.goes_on("plan replicas=3 no-id list=unknown")
+    assert types_and_reasons(events) == {("Normal", "Bootstrap")}
+    events = story.goes_on("plan replicas=3 no-id list=unknown\nrecord kv-0 kv-1 kv-2")
+    assert types_and_reasons(events) == {("Normal", "StartNodes")}
+
+
+def test_leadership_that_was_not_handed_over_is_a_warning(story: Story) -> None:
+    leader = "plan replicas=3\nhand-overs kv-0 3 2s\nkv-0 leader outdated\nkv-1 follower\nkv-2 follower"
+    (event,) = (one for one in story.goes_on(leader) if one.reason == "Restart")
+    assert event.type == "Warning"
+    assert "leadership was not handed over in 3 tries" in event.message
+
+
+def test_refused_step_is_a_warning_and_told_once(story: Story) -> None:
+    refused = Hold(Reason.REQUEST_REFUSED, "AddLearner kv-1 was refused: permission denied", "the members to take it")
+    events = story.goes_on("plan replicas=3\nkv-0 leader", refused=refused)
+    assert Event("Warning", "RequestRefused", refused.because) in events
+    assert "AddLearner" not in {event.reason for event in events}
+    assert story.goes_on("plan replicas=3\nkv-0 leader", refused=refused) == ()
+
+
+def test_step_that_only_comes_early_is_no_warning(story: Story) -> None:
+    refused = Hold(Reason.CLUSTER_UNSETTLED, "AddLearner kv-1: the members are not ready for it yet", "5s")
+    assert ("Normal", "ClusterUnsettled") in types_and_reasons(
+        story.goes_on("plan replicas=3\nkv-0 leader", refused=refused)
+    )
+
+
+def test_member_that_is_lost_is_a_warning_and_its_return_is_told(story: Story) -> None:
+    story.goes_on(THREE)
+    (event, *others) = story.goes_on(f"{THREE} silent=4m")
+    assert (event.type, event.reason) == ("Warning", "QuorumAtRisk")
+    assert event.message.startswith("Ready is False, Degraded is True: 2 of 3 voters serve; kv-2 is Unreachable: ")
+    assert event.message.endswith("; waits for kv-2 to answer")
+    assert types_and_reasons(tuple(others)) == {("Normal", "MemberUnreachable")}
+    assert types_and_reasons(story.goes_on(THREE)) == {("Normal", "Healthy")}
+
+
+def test_loss_of_the_quorum_is_a_warning_of_its_own(story: Story) -> None:
+    story.goes_on(f"{THREE} silent=4m")
+    events = story.goes_on(
+        "plan replicas=3 list=unknown\nkv-0 follower leaderless\nkv-1 follower silent=4m\nkv-2 follower silent=4m"
+    )
+    assert ("Warning", "QuorumLost") in types_and_reasons(events)
+
+
+def test_member_that_only_restarts_is_no_warning(story: Story) -> None:
+    story.goes_on(THREE)
+    for member in ("outdated", "outdated stopping", "held-up=Waking,its_pod_is_being_made", "silent=5s"):
+        events = story.goes_on(f"plan replicas=3\nkv-0 leader\nkv-1 follower outdated\nkv-2 follower {member}")
+        assert "Warning" not in {event.type for event in events}, member
+
+
+def test_what_waits_for_a_person_is_a_warning(story: Story) -> None:
+    story.goes_on(THREE)
+    events = story.goes_on(f"{THREE} held-up=ImageUnavailable,ErrImagePull")
+    (event,) = (one for one in events if one.reason == "ImageUnavailable")
+    assert event.type == "Warning"
+    assert "Stalled is True" in event.message
+
+
+def test_voters_that_come_to_share_a_machine_are_a_warning_that_names_them(story: Story) -> None:
+    story.goes_on("plan replicas=3\nkv-0 leader host=m1\nkv-1 follower host=m2\nkv-2 follower host=m3")
+    (event,) = story.goes_on("plan replicas=3\nkv-0 leader host=m1\nkv-1 follower host=m2\nkv-2 follower host=m1")
+    assert event == Event("Warning", "MembersShareNode", "Spread is False: kv-0, kv-2 run on m1")
+
+
+def test_even_number_of_members_is_warned_of_once_for_each_generation(story: Story) -> None:
+    two = "plan replicas=2\nkv-0 leader\nkv-1 follower"
+    warning = Event(
+        "Warning", "EvenReplicas", "spec.replicas: 2 survive no more losses than 1: an odd number is better"
+    )
+    assert warning in story.goes_on(two)
+    assert story.goes_on(two) == ()
+    assert story.goes_on(two, generation=2) == (warning,)
+    assert story.goes_on(THREE, generation=3) == ()
+    assert ("Warning", "EvenReplicas") not in types_and_reasons(
+        story.goes_on("plan replicas=0\nkv-0 leader", generation=4)
+    )
