@@ -7,9 +7,9 @@ What the operator must be allowed to do, in each namespace it works in (a Role e
   kvorum.dev              kvclusters: get list watch; kvclusters/status: patch
   apps                    statefulsets: get list watch create patch delete
   (core)                  pods: list watch delete; persistentvolumeclaims: get list watch create patch delete;
-                          configmaps, services, serviceaccounts: get list watch create patch delete; events: list
+                          configmaps, services, serviceaccounts: get list watch create patch; events: list
   policy                  poddisruptionbudgets: get list watch create patch delete
-  networking.k8s.io       networkpolicies: get list watch create patch delete
+  networking.k8s.io       networkpolicies: get list watch create patch
   monitoring.coreos.com   podmonitors: get create patch delete (only where spec.monitoring is used)
   events.k8s.io           events: create
 and in the namespace of the Lease
