@@ -14,11 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.kit.etcd import REPOSITORY, EtcdMissing
+from tests.kit.etcd import CACHE, REPOSITORY, EtcdMissing
 from tests.kubernetes import images, shared_kubernetes, which
 
 FOLDER = Path(__file__).parent
-PARTS = {"core": ("test_core_*.py",), "full": ("test_core_*.py", "test_full_*.py")}
+PACKAGING = REPOSITORY / "tests" / "packaging"
+FILES = {"core": "test_core_*.py", "full": "test_*.py"}
+QUIET_S = {"core": 600, "full": 3600}  # how long a settled cluster is seen to be left alone
+QUIET_IN_CI_S = 70
+CASE_S = 900  # no case takes longer, that one apart
+LEFT_BEHIND = CACHE / "e2e"  # statuses and figures of the last run
+READERS = "tests/packaging/test_gitops.py"  # what Argo CD makes of the statuses
 UP_S = 1800.0  # it builds what is not built yet
 KIND_NAME = "kvorum-e2e"
 KIND_NODES = (
@@ -35,19 +41,35 @@ def main(part: str) -> int:
             _, archives = images.build_all(builder)
             found.load(archives)
             print(f"images are on the nodes of {found.context} after {time.monotonic() - began_s:.0f} s", flush=True)
-            tests = [str(file) for pattern in PARTS[part] for file in sorted(FOLDER.glob(pattern))]
-            return subprocess.run(
-                [sys.executable, "-m", "pytest", "-q", "-rP", *tests],
-                cwd=REPOSITORY,
-                env=found.environment,
-                check=False,
-            ).returncode
+            return run_tests(found, part)
     except which.NotForTests as why:
         print(f"make: {why}", file=sys.stderr)
         return CANNOT
     except (which.NoKubernetes, images.CannotBuild, EtcdMissing) as why:
         print(f"NOT RUN: tests on a real Kubernetes ({part}): {why}", flush=True)
         return 0 if os.environ.get("CI") else CANNOT
+
+
+def run_tests(found: which.Kubernetes, part: str) -> int:
+    """The cases, then what reads their statuses; the exit code of whichever failed first."""
+    shutil.rmtree(LEFT_BEHIND, ignore_errors=True)
+    statuses, figures = LEFT_BEHIND / "statuses", LEFT_BEHIND / "figures.txt"
+    statuses.mkdir(parents=True)
+    figures.touch()
+    quiet_s = QUIET_IN_CI_S if part == "core" and os.environ.get("CI") else QUIET_S[part]
+    environment = {
+        **found.environment,
+        "KVORUM_E2E_STATUSES": str(statuses),
+        "KVORUM_E2E_FIGURES": str(figures),
+        "KVORUM_E2E_QUIET_S": str(quiet_s),
+    }
+    cases = sorted(str(file) for file in FOLDER.glob(FILES[part]))
+    codes = [
+        subprocess.run([sys.executable, "-m", "pytest", "-q", *arguments], cwd=REPOSITORY, env=environment).returncode
+        for arguments in ([f"--timeout={CASE_S + quiet_s}", *cases], [READERS])
+    ]
+    print(figures.read_text(), end="")
+    return next((code for code in codes if code != 0), 0)
 
 
 @contextmanager
