@@ -14,18 +14,22 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from tests.kit import transcript
 from tests.kit.deadline import wait_until
 from tests.kit.etcd import EtcdMissing, require_etcd
+from tests.kit.processes import fetch_json
+from tests.kit.transcript import block, commands
 from tests.tidy.sources import REPOSITORY, files
 
 README = REPOSITORY / "README.md"
-BLOCK = re.compile(r"<!-- transcript: (?P<name>[\w-]+) -->\n```console\n(?P<text>.*?)```", re.DOTALL)
 PLACE = "/home/you/kvorum"  # where the README pretends to be
 ENV_S, READY_S, GROWN_S, COMMAND_S = 300.0, 60.0, 120.0, 60.0
+NODE = "http://127.0.0.1"
 PORTS = range(2379, 2430, 10)
 
 pytestmark = pytest.mark.timeout(900)
@@ -128,15 +132,6 @@ def terminals(copy: Path, environment: Mapping[str, str]) -> Iterator[list[Termi
                 process.kill()
 
 
-def block(name: str) -> str:
-    found = {match["name"]: match["text"] for match in BLOCK.finditer(README.read_text())}
-    return found[name]
-
-
-def commands(text: str) -> list[str]:
-    return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
-
-
 def normalised(text: str) -> list[str]:
     """What must be the same each time."""
     lines = []
@@ -154,10 +149,7 @@ def normalised(text: str) -> list[str]:
 
 
 def check(name: str, printed: str, request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--rewrite"):
-        text = README.read_text()
-        README.write_text(text.replace(block(name), printed))
-    assert normalised(printed) == normalised(block(name))
+    transcript.check(README, name, printed, normalised, rewrite=bool(request.config.getoption("--rewrite")))
 
 
 def whole_lines(terminal: Terminal) -> str:
@@ -166,21 +158,38 @@ def whole_lines(terminal: Terminal) -> str:
 
 
 def session(terminal: Terminal, lines: list[str]) -> str:
-    return "".join(f"$ {line}\n{terminal.run(line)}" for line in lines)
+    """A person takes a moment between two lines. etcdctl gives up after 5 s, in which a busy machine may not have
+    started a node; and of three the third may have told nobody its URLs when the other two serve."""
+    printed = []
+    for line in lines:
+        if "etcdctl" in line and "kill" not in line:
+            wait_until(lambda: has_health(fetch_json(f"{NODE}:2379/health")), READY_S, "a node serves")
+        if "etcdctl member list" in line:
+            wait_until(lambda: all_have_urls(fetch_json(f"{NODE}:2380/members")), READY_S, "all have told their URLs")
+        printed.append(f"$ {line}\n{terminal.run(line)}")
+    return "".join(printed)
+
+
+def has_health(page: Any) -> bool:
+    return isinstance(page, dict) and page.get("health") == "true"
+
+
+def all_have_urls(members: Any) -> bool:
+    return isinstance(members, list) and all(member.get("clientURLs") for member in members)
 
 
 def test_two_commands_make_a_cluster_and_an_edit_scales_it(
     terminals: list[Terminal], request: pytest.FixtureRequest
 ) -> None:
     first, second = terminals
-    (run,) = commands(block("run"))
+    (run,) = commands(block(README, "run"))
     first.type(run)
     wait_until(lambda: "  begin  " in first.printed(), ENV_S, "the environment is made")
     wait_until(lambda: "  try  " in first.printed(), READY_S, "three members serve")
 
     run_until_ready = whole_lines(first)
-    used = session(second, commands(block("use")))
-    edited = session(second, commands(block("edit")))
+    used = session(second, commands(block(README, "use")))
+    edited = session(second, commands(block(README, "edit")))
     wait_until(lambda: first.printed().count("  try  ") == 2, GROWN_S, "five members serve")
     grown = whole_lines(first).removeprefix(run_until_ready)
     first.interrupt()
@@ -201,4 +210,4 @@ def test_nodes_by_hand_answer_a_real_etcdctl(
     terminal = terminals[0]
     terminal.run("make env >/dev/null 2>&1")
     terminal.run(f"export PATH={etcdctl.parent}:$PATH")
-    check(name, session(terminal, commands(block(name))), request)
+    check(name, session(terminal, commands(block(README, name))), request)
