@@ -64,8 +64,9 @@ def run_tests(found: which.Kubernetes, part: str) -> int:
         "KVORUM_E2E_QUIET_S": str(quiet_s),
     }
     cases = sorted(str(file) for file in FOLDER.glob(FILES[part]))
+    pytest = [sys.executable, "-m", "pytest", "-q"]
     codes = [
-        subprocess.run([sys.executable, "-m", "pytest", "-q", *arguments], cwd=REPOSITORY, env=environment).returncode
+        subprocess.run([*pytest, *arguments], cwd=REPOSITORY, env=environment, check=False).returncode
         for arguments in ([f"--timeout={CASE_S + quiet_s}", *cases], [READERS])
     ]
     print(figures.read_text(), end="")
