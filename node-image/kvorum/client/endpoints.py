@@ -20,7 +20,7 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", -1),  # a range of many keys has no bound of its own
     ("grpc.max_send_message_length", -1),  # the server's bound counts, and its error text
     ("grpc.initial_reconnect_backoff_ms", 100),  # a restarted member is back in a second; the default waits 1 to 120 s
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # what gRPC gives an attempt to connect and to be greeted, not a pause
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),  # nobody else's backoff
     ("grpc.enable_http_proxy", 0),  # members are near; a proxy of the environment is for elsewhere

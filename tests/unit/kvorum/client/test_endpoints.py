@@ -1,6 +1,7 @@
 """Which calls the client sends again elsewhere, and which it never does."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ PUT = "/etcdserverpb.KV/Put"
 RANGE = "/etcdserverpb.KV/Range"
 MOVE_LEADER = "/etcdserverpb.Maintenance/MoveLeader"
 KEEP_ALIVE = "/etcdserverpb.Lease/LeaseKeepAlive"
+GREETED_S = 0.5
 
 
 def nowhere() -> str:
@@ -197,11 +199,39 @@ def test_client_is_back_soon_after_its_server_is() -> None:
                     return False
                 return True
 
-            async with asyncio.timeout(3):  # a call that takes longer is not soon either
-                await wait_until_async(reached, 3, "the client reaches its server")
+            async with asyncio.timeout(8):  # a call that takes longer is not soon either
+                await wait_until_async(reached, 8, "the client reaches its server")
             await server.stop()
 
     asyncio.run(run())
+
+
+def test_server_that_is_slow_to_greet_is_waited_for() -> None:
+    """A busy one, or one far away: the connection stands long before it says its first bytes."""
+
+    async def run() -> None:
+        async with ScriptedServer({PUT: answers(rpc.PutResponse())}) as server:
+
+            async def relayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server.port)
+                await asyncio.gather(passed(reader, server_writer), passed(server_reader, writer, after_s=GREETED_S))
+
+            port = free_port()
+            async with (
+                await asyncio.start_server(relayed, "127.0.0.1", port),
+                Client([f"http://127.0.0.1:{port}"], timeout_s=20) as client,
+            ):
+                await client.put(b"a", b"1")
+
+    asyncio.run(run())
+
+
+async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, after_s: float = 0.0) -> None:
+    await asyncio.sleep(after_s)  # the line's delay
+    with suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+    writer.close()
 
 
 def test_leadership_is_moved_by_the_endpoint_that_leads() -> None:

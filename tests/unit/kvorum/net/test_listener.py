@@ -229,7 +229,7 @@ def test_a_message_too_large_is_refused_and_the_connection_lives(toy: Toy) -> No
 def test_a_deadline_takes_the_call_back(toy: Toy) -> None:
     with toy.channel() as channel:
         with pytest.raises(grpc.RpcError) as failed:
-            unary(channel, "Wait")(b"", timeout=0.2)
+            unary(channel, "Wait")(b"", timeout=1.0)
         assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         until(lambda: toy.closed == ["/t.Toy/Wait"], "the handler is told")
         (call,) = toy.waiting
