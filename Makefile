@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-unit test-newest test-sim test-compat test-e2e test-faults image e2e e2e-full sim chaos mixed replay bench lint fmt generate lock clean
+.PHONY: help env run test test-unit test-newest test-sim test-packaging test-compat test-e2e test-faults image e2e e2e-full sim chaos mixed replay bench lint fmt generate lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
@@ -41,7 +41,7 @@ run: env ## a cluster of three from cluster.yaml; edit the file and it follows; 
 	@exec $(BIN)/kvorum-operator local -f $(CLUSTER)
 
 test: env ## everything: unit, property, simulation, against a real etcd, end to end
-	@failed=; for part in test-unit test-newest test-sim test-compat test-e2e test-faults; do \
+	@failed=; for part in test-unit test-newest test-sim test-packaging test-compat test-e2e test-faults; do \
 		echo "== make $$part"; $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
@@ -64,6 +64,9 @@ test-newest: env ## unit tests on the newest Python at hand
 
 test-sim: env ## simulation: the seeds that are always run, and planted bugs that must be found
 	@$(PYTEST) -n 2 tests/sim
+
+test-packaging: env ## charts, manifests, runbooks, by the helm, kubectl and promtool that are on PATH
+	@$(PYTEST) -n 2 tests/packaging
 
 test-compat: env ## against a real etcd 3.5 and its clients
 	@$(PYTEST) -n 2 tests/compat
