@@ -50,7 +50,14 @@ class StepFailed(Exception):
 
 
 class ObjectRefused(Exception):
-    """The platform refuses an object as it was put. The text, for a person, says which, why, and the way out."""
+    """The platform refuses an object as it was put. The text, for a person, says which, why, and the way out.
+
+    needed: whether steps rely on it. Without a monitor, say, members run as well, and it is told when nothing else is.
+    """
+
+    def __init__(self, text: str, *, needed: bool = True) -> None:
+        super().__init__(text)
+        self.needed = needed
 
 
 class Fenced(Exception):
@@ -69,7 +76,7 @@ class Platform(Protocol):
 
     async def look(self, cluster: KVCluster) -> Scene: ...
     async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
-        """As objects/ builds them, where they differ, and labels. Raises ObjectRefused: no step follows."""
+        """As objects/ builds them, where they differ, and labels. Raises ObjectRefused: if needed, no step follows."""
 
     async def bootstrap(self, step: Bootstrap) -> None:
         """Writes the record, create-only."""
@@ -159,7 +166,7 @@ class Reconciler:
         decision = held or plan(cluster.spec, seen)
         refused = None
         if held is None and not cluster.spec.paused and not seen.record_damage:
-            refused = await self._put_objects(cluster, seen)
+            refused = await self._put_objects(cluster, seen, decision)
         if isinstance(decision, Step) and refused is None:
             refused = await self._perform(decision, cluster, seen)
         before = self.status
@@ -169,12 +176,13 @@ class Reconciler:
         events = events_of(before, self.status, decision, refused, cluster.spec)
         return Outcome(seen, diagnosis, decision, refused, self.status, events)
 
-    async def _put_objects(self, cluster: KVCluster, seen: Observation) -> Hold | None:
+    async def _put_objects(self, cluster: KVCluster, seen: Observation, decision: Step | Hold | None) -> Hold | None:
         self.fence()
         try:
             await self.platform.put_objects(cluster, seen)
         except ObjectRefused as refusal:
-            return refused_object(refusal)
+            if refusal.needed or decision is None:
+                return refused_object(refusal)
         return None
 
     async def _perform(self, step: Step, cluster: KVCluster, seen: Observation) -> Hold | None:

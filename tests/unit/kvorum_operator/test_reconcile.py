@@ -38,13 +38,14 @@ class Place:
         self.done: list[str] = []
         self.failing = ""
         self.object_refusal = ""
+        self.object_needed = True
 
     async def look(self, cluster: KVCluster) -> Scene:
         return Scene(self.now_s, ADDRESSES, dict(self.nodes), dict(self.volumes), {}, self.record, self.record_damage)
 
     async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
         if self.object_refusal:
-            raise ObjectRefused(self.object_refusal)
+            raise ObjectRefused(self.object_refusal, needed=self.object_needed)
         self.done.append("objects")
 
     async def bootstrap(self, step: Bootstrap) -> None:
@@ -189,6 +190,15 @@ def test_step_waits_for_objects_that_are_refused(stage: Stage) -> None:
     assert {one.type: one.reason for one in outcome.status.conditions}["Stalled"] == Reason.OBJECT_REFUSED
     stage.place.object_refusal = ""
     assert stage.run_pass(cluster(1)).acted
+
+
+def test_object_that_no_step_needs_stops_none_and_is_told_once_all_else_is_well(stage: Stage) -> None:
+    stage.place.object_refusal, stage.place.object_needed = "PodMonitor kv: there is no such kind", False
+    outcomes = [stage.run_pass(cluster(1)) for _ in range(3)]
+    assert [outcome.acted for outcome in outcomes] == [True, True, False]
+    assert [outcome.refused for outcome in outcomes[:2]] == [None, None]
+    assert outcomes[2].refused is not None
+    assert outcomes[2].refused.reason is Reason.OBJECT_REFUSED
 
 
 def test_hand_over_is_tried_three_times_two_election_timeouts_apart_then_the_leader_goes(stage: Stage) -> None:

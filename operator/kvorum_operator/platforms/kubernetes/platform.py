@@ -40,7 +40,8 @@ from kvorum_operator.platforms.kubernetes.volumes import adopted, corrected, is_
 from kvorum_operator.reconcile import ObjectRefused, Scene, StepFailed
 
 IMMUTABLE = "updates to statefulset spec for fields other than"  # the API server's own words
-OPTIONAL = (POD_DISRUPTION_BUDGETS, POD_MONITORS)  # made for some clusters only, and deleted where not wanted any more
+# Made for some clusters only, and deleted where they are not wanted any more. No member needs them to run.
+EXTRA = frozenset({POD_DISRUPTION_BUDGETS, POD_MONITORS})
 
 # For a pod whose process is no member, or none any more: it has nothing to hand over and no data that anybody wants.
 # Not 0, which would remove it from the API while it may still run.
@@ -59,6 +60,7 @@ class KubernetesPlatform:
         self._objects = Objects(client)
         self._sight = Sight()
         self._cluster: KVCluster | None = None
+        self._built: tuple[object, tuple[Manifest, ...]] | None = None
 
     def forget_objects(self) -> None:
         """Somebody touched an object that is not read in each pass."""
@@ -74,17 +76,35 @@ class KubernetesPlatform:
     async def put_objects(self, cluster: KVCluster, seen: Observation) -> None:
         await self._correct_data(cluster, seen)
         replicas = replicas_kept(cluster, seen, self._sight)
-        desired = desired_objects(cluster, seen, self._images, replicas)
+        desired = self._desired(cluster, seen, replicas)
         for one in desired:
-            if one["kind"] == STATEFUL_SETS.kind:
-                await self._put_stateful_set(one, cluster)
-            else:
-                await self._objects.put(one, cluster)
-        wanted = {place_of(one) for one in desired}
-        for resource in OPTIONAL:
-            if (resource, self._name) not in wanted:
-                await self._objects.remove(resource, self._namespace, self._name, cluster)
+            if place_of(one)[0] not in EXTRA:
+                await self._put(one, cluster)
         await self._delete_leftovers(replicas)
+        try:
+            await self._put_extras([one for one in desired if place_of(one)[0] in EXTRA], cluster)
+        except ObjectRefused as refusal:
+            raise ObjectRefused(str(refusal), needed=False) from refusal
+
+    def _desired(self, cluster: KVCluster, seen: Observation, replicas: int) -> tuple[Manifest, ...]:
+        """Built anew only when something else than figures is seen: it is a third of a settled pass's work."""
+        steady = replace(seen, now_s=0.0, nodes={}, answered={}, own_words={}, hand_overs={}, joining_since_s={})
+        wish = (cluster, replicas, seen.cluster_id, steady)
+        if self._built is None or self._built[0] != wish:
+            self._built = wish, desired_objects(cluster, seen, self._images, replicas)
+        return self._built[1]
+
+    async def _put(self, desired: Manifest, cluster: KVCluster) -> None:
+        if desired["kind"] == STATEFUL_SETS.kind:
+            await self._put_stateful_set(desired, cluster)
+        else:
+            await self._objects.put(desired, cluster)
+
+    async def _put_extras(self, desired: list[Manifest], cluster: KVCluster) -> None:
+        for one in desired:
+            await self._put(one, cluster)
+        for resource in EXTRA - {place_of(one)[0] for one in desired}:
+            await self._objects.remove(resource, self._namespace, self._name, cluster)
 
     async def _correct_data(self, cluster: KVCluster, seen: Observation) -> None:
         """What volumes and record say of themselves, which is more as the cluster forms."""
