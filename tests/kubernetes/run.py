@@ -24,7 +24,6 @@ QUIET_S = {"core": 600, "full": 3600}  # how long a settled cluster is seen to b
 QUIET_IN_CI_S = 70
 CASE_S = 900  # no case takes longer, that one apart
 LEFT_BEHIND = CACHE / "e2e"  # statuses and figures of the last run
-READERS = "tests/packaging/test_gitops.py"  # what Argo CD makes of the statuses
 UP_S = 1800.0  # it builds what is not built yet
 KIND_NAME = "kvorum-e2e"
 KIND_NODES = (
@@ -51,7 +50,10 @@ def main(part: str) -> int:
 
 
 def run_tests(found: which.Kubernetes, part: str) -> int:
-    """The cases, then what reads their statuses; the exit code of whichever failed first."""
+    """The cases, then charts and manifests, by the Helms beside kubectl, and what Argo CD makes of the cases' statuses.
+
+    The exit code of whichever failed first.
+    """
     shutil.rmtree(LEFT_BEHIND, ignore_errors=True)
     statuses, figures = LEFT_BEHIND / "statuses", LEFT_BEHIND / "figures.txt"
     statuses.mkdir(parents=True)
@@ -67,7 +69,7 @@ def run_tests(found: which.Kubernetes, part: str) -> int:
     pytest = [sys.executable, "-m", "pytest", "-q"]
     codes = [
         subprocess.run([*pytest, *arguments], cwd=REPOSITORY, env=environment, check=False).returncode
-        for arguments in ([f"--timeout={CASE_S + quiet_s}", *cases], [READERS])
+        for arguments in ([f"--timeout={CASE_S + quiet_s}", *cases], [str(PACKAGING)])
     ]
     print(figures.read_text(), end="")
     return next((code for code in codes if code != 0), 0)
