@@ -42,7 +42,7 @@ class Noticed:
         self.cluster_changed = cluster_changed
         self.cluster_gone = cluster_gone
         self.belonging_changed = belonging_changed
-        self._last: dict[Key, tuple[object, ...]] = {}
+        self._last: dict[Key, int] = {}  # a hash of what a pass decides from
 
     def cluster(self, kind: str | None, body: Any) -> None:
         """kind: of the event; None where kopf lists what is there."""
@@ -52,12 +52,8 @@ class Noticed:
             self._last.pop(key, None)
             self.cluster_gone(key)
             return
-        decisive = (
-            metadata["uid"],
-            metadata.get("generation"),
-            tuple(sorted((metadata.get("annotations") or {}).items())),
-            metadata.get("deletionTimestamp"),
-        )
+        annotations = tuple(sorted((metadata.get("annotations") or {}).items()))
+        decisive = hash((metadata["uid"], metadata.get("generation"), annotations, metadata.get("deletionTimestamp")))
         if self._last.get(key) != decisive:
             self._last[key] = decisive
             self.cluster_changed(key, Lane.ORDINARY if kind is None else Lane.CHANGED)

@@ -39,6 +39,7 @@ class Health:
     contact: Contact
     watches: Watches
     oldest_s: Callable[[], float]  # of what is due
+    lease_problem: Callable[[], str]  # why it cannot be read or renewed; empty where it can
     ended: Callable[[], str]  # the name of a part of the operator that is not running any more; empty for none
 
     def problems(self) -> list[str]:
@@ -57,6 +58,8 @@ class Health:
     def obstacles(self) -> list[str]:
         """Why this operator could not do its work, or take over from another."""
         found = self.problems()
+        if problem := self.lease_problem():
+            found.append(f"the Lease cannot be read or renewed: {problem}")
         if self.watches.problem:
             found.append(self.watches.problem)
         elif not self.watches.listening:

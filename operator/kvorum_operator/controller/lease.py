@@ -101,7 +101,7 @@ class Leadership:
         self._clock = clock
         self._metrics = metrics
         self._election = Election(identity)
-        self._complaint = ""
+        self.problem = ""  # why it cannot be read or renewed; empty where it can
         self._leading = False
         self.led = asyncio.Event()  # set while this operator leads, as far as it has noticed
         self.lost = asyncio.Event()  # set while it does not
@@ -196,9 +196,9 @@ class Leadership:
 
     def _say(self, complaint: str) -> None:
         """Once for each trouble, and once that it is over."""
-        if complaint == self._complaint:
+        if complaint == self.problem:
             return
-        self._complaint = complaint
+        self.problem = complaint
         where = f"{self._namespace}/{self._name}"
         if complaint:
             log.warning("the Lease cannot be renewed or read", extra={"lease": where, "error": complaint})

@@ -7,6 +7,7 @@ once a minute.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ LOOK_S = 1.0
 FIRST_WORD_S = 30.0  # from the start until each watch has its list
 SILENCE_S = 150.0  # bookmarks come each minute, kopf connects anew after 70 s without
 AGAIN_S_MIN, AGAIN_S_MAX = 1.0, 30.0
+OBSTACLE_S = 3.0  # to look whether a CRD or a permission that was missing is there
 STEADY_S = 120.0  # who ran for so long begins anew at once
 LOGIN_S_MIN = 5.0  # kopf logs in whenever it is refused, without a pause
 
@@ -75,14 +77,14 @@ class Watches:
         while True:
             problem = await self._find_obstacle()
             self._say(problem)
-            if not problem:
-                began_s = self._clock()
-                end = await self._run_kopf()
-                log.warning("the watches ended and begin anew", extra={"error": end})
-                if self._clock() - began_s > STEADY_S:
-                    again_s = AGAIN_S_MIN
+            if problem:
+                await asyncio.sleep(OBSTACLE_S)
+                continue
+            began_s = self._clock()
+            end = await self._run_kopf()
+            log.warning("the watches ended and begin anew", extra={"error": end})
+            again_s = AGAIN_S_MIN if self._clock() - began_s > STEADY_S else min(AGAIN_S_MAX, again_s * 2)
             await asyncio.sleep(again_s)
-            again_s = min(AGAIN_S_MAX, again_s * 2) if not problem else min(5.0, AGAIN_S_MAX)
 
     def _say(self, problem: str) -> None:
         if problem and problem != self.problem:
@@ -134,7 +136,8 @@ class Watches:
             except Exception as error:  # the outermost edge of the thread: why it ended is told, and it begins anew
                 log.debug("kopf ended", exc_info=True)
                 end = f"{type(error).__name__}: {error}"
-            loop.call_soon_threadsafe(ended.set_result, end)
+            with contextlib.suppress(RuntimeError):  # our loop is closed: this process ends
+                loop.call_soon_threadsafe(ended.set_result, end)
 
         # A daemon: a process that was told to end does not wait for it.
         threading.Thread(target=work, name="kopf", daemon=True).start()

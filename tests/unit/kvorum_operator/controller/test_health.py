@@ -21,12 +21,14 @@ class Operator:
     def __init__(self, client: Client) -> None:
         self.now_s = 1000.0
         self.due_for_s = 0.0
-        self.ended = ""
+        self.ended = self.lease_problem = ""
         self.contact = Contact(self.clock)
         self.watches = Watches(client, ("prod",), kopf.OperatorRegistry(), self.clock)
         self.watches.problem = ""
         self.hear_all()
-        self.health = Health(self.contact, self.watches, lambda: self.due_for_s, lambda: self.ended)
+        self.health = Health(
+            self.contact, self.watches, lambda: self.due_for_s, lambda: self.lease_problem, lambda: self.ended
+        )
 
     def clock(self) -> float:
         return self.now_s
@@ -97,6 +99,15 @@ def test_due_cluster_that_nobody_works_on_and_an_ended_part_are_not_healthy(page
         status, text = await ask(page)
         assert status == (500 if page == "healthz" else 503)
         assert text == "a cluster has been due for 61s\npasses ended\n"
+
+    served(case)
+
+
+def test_lease_that_may_not_be_read_is_not_ready() -> None:
+    async def case(operator: Operator, ask: Ask) -> None:
+        operator.lease_problem = "get Lease x in ops: forbidden"
+        assert await ask("readyz") == (503, "the Lease cannot be read or renewed: get Lease x in ops: forbidden\n")
+        assert (await ask("healthz"))[0] == 200
 
     served(case)
 

@@ -1,4 +1,4 @@
-"""Who leads, by a clock that is told. How it does with a real API server is tests/kubernetes/test_controller.py's."""
+"""Who leads, by a clock that is told. With a real API server: tests/kubernetes/test_full_controller.py."""
 
 import asyncio
 import time

@@ -28,6 +28,7 @@ STOPPED_S = 60.0
 RENEW_DEADLINE_S = 10.0
 STATUS_S = 2.0
 STOP_S = 5.0
+OK, CONFLICT = 200, 409
 READS = {"get", "list", "watch"}
 ASLEEP = 20
 # What CEL cannot see: it is left to the operator to refuse.
@@ -191,35 +192,36 @@ def test_leader_that_was_stopped_for_a_minute_writes_nothing_stale_when_it_wakes
     api = own_stage.api
     names = [f"edited-{number}" for number in range(ASLEEP)]
 
-    def edit_all(replicas: int) -> None:
-        # Nobody bootstraps a cluster that is asleep: but its status changes with each edit.
+    def edit_all(*, paused: bool) -> None:
+        """Their statuses change with each edit, and no pod is needed for that."""
         for name in names:
-            api.patch("kvclusters", NAMESPACE, name, {"spec": {"paused": bool(replicas)}})
+            api.patch("kvclusters", NAMESPACE, name, {"spec": {"paused": paused}})
 
     with replica(own_stage, "stopped") as old, replica(own_stage, "waiting") as new:
         wait_until(lambda: leads(old), 30, "the first leads", poll_s=0.1)
         for name in names:
             apply(api, name, replicas=0)
         wait_until(lambda: all(reason_of_ready(api, name) for name in names), 30, "all have a status")
-        edit_all(1)  # so that it is stopped in the middle of its work
+        edit_all(paused=True)  # so that it is stopped in the middle of its work
         old.send(signal.SIGSTOP)
         stopped_s = time.monotonic()
         wait_until(lambda: leads(new), 30, "the other leads", poll_s=0.1)
         note("the other replica leads after the leading one was stopped", time.monotonic() - stopped_s, "s", 20)
         wait_until(lambda: time.monotonic() - stopped_s > STOPPED_S, STOPPED_S + 5, "a minute", poll_s=0.5)
-        edit_all(0)
+        edit_all(paused=False)
         old.send(signal.SIGCONT)
         wait_until(lambda: page(old, "metrics")[0] == 200 and not leads(old), 30, "it knows", poll_s=0.05)
         wait_until(
             lambda: all(status_of(api, name)["observedGeneration"] == 3 for name in names), 30, "the other works"
         )
         assert leads(new)
+        assert old.end() == 0  # before the other: else it would rightly lead again
 
     asked = audited(credential_of(own_stage.folder / "kubeconfig-stopped"))
     renewals = [
         event
         for event in asked
-        if event["objectRef"].get("resource") == "leases" and event["verb"] == "update" and code_of(event) == 200
+        if event.get("objectRef", {}).get("resource") == "leases" and event["verb"] == "update" and code_of(event) == OK
     ]
     deadline_s = max(seconds(event["requestReceivedTimestamp"]) for event in renewals) + RENEW_DEADLINE_S
     late = [
@@ -228,7 +230,7 @@ def test_leader_that_was_stopped_for_a_minute_writes_nothing_stale_when_it_wakes
         if event["verb"] not in READS and seconds(event["requestReceivedTimestamp"]) > deadline_s
     ]
     # A renewal that was on its way meets another resourceVersion, which is what that is for.
-    assert [one for one in late if not ("/leases/" in one[1] and one[3] == 409)] == []
+    assert [one for one in late if not ("/leases/" in one[1] and one[3] == CONFLICT)] == []
     assert "Traceback" not in old.log()
 
 
