@@ -69,7 +69,13 @@ class Objects:
             return live
         try:
             found = await self._apply(desired, live, mark)
-        except (Refused, NotFound) as refusal:
+        except NotFound as refusal:
+            if refusal.reason:
+                raise ObjectRefused(str(refusal)) from refusal
+            # Of a kind that it does not know the API server says nothing but 404.
+            text = f"{resource.kind} {name}: this Kubernetes has no such kind ({resource.api_version})"
+            raise ObjectRefused(text) from refusal
+        except Refused as refusal:
             raise ObjectRefused(str(refusal)) from refusal
         if drift(desired, found):
             self._equal[resource, name] = mark, mark_of(part_of(desired, found))

@@ -1,12 +1,13 @@
 """What a pass looks at on Kubernetes: read live, all at once, and turned into a scene.
 
-StatefulSet, pods, claims and the record of the bootstrap are read in each pass, by their names or labels. Two reads
-more happen only while something is missing: events, which alone say why no pod is made, and claims that have lost their
-labels. Nothing is decided here.
+StatefulSet, pods, claims and the record of the bootstrap are read in each pass, by their names or labels. More is read
+only while something is missing: claims that have lost their labels, and events, which alone say why no pod or no volume
+is made, or why a container is not. Nothing is decided here.
 """
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kvorum_operator.api.reasons import Reason
@@ -24,11 +25,15 @@ from kvorum_operator.platforms.kubernetes.client import (
     Client,
     Manifest,
 )
-from kvorum_operator.platforms.kubernetes.pods import node_of, seconds
-from kvorum_operator.platforms.kubernetes.volumes import is_before, volume_of
+from kvorum_operator.platforms.kubernetes.pods import is_creating, node_of, seconds
+from kvorum_operator.platforms.kubernetes.volumes import is_before, is_unbound, volume_of
 from kvorum_operator.reconcile import Scene
 
+CREATING_S = 10.0  # for a kubelet to mount volumes and to make a container; later its events are worth a read
 EVENT_AGE_S_MAX = 1_000.0  # the StatefulSet controller's longest pause between two attempts to make a pod
+NO_POD = frozenset({"FailedCreate"})
+NO_VOLUME = frozenset({"ProvisioningFailed", "FailedBinding"})
+NO_CONTAINER = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,23 @@ async def look(client: Client, namespace: str, name: str) -> Sight:
         )
         others = {member: claim for member, claim in zip(unlabelled, found, strict=True) if claim is not None}
         sight = replace(sight, claims={**sight.claims, **others})
-    if any(member not in sight.pods for member in wanted):
-        selector = f"involvedObject.kind={STATEFUL_SETS.kind},involvedObject.name={name},reason=FailedCreate"
-        sight = replace(sight, events=tuple(await client.list(EVENTS, namespace, fields=selector)))
-    return sight
+    return replace(sight, events=await complaints(client, namespace, name, sight))
+
+
+async def complaints(client: Client, namespace: str, name: str, sight: Sight) -> tuple[Manifest, ...]:
+    """Events about what does not come to be. One read for each of the things they are about, none if all is well."""
+    about: list[str] = []
+    now_s = time.time()
+    for member in names.all_members(name):
+        pod, claim = sight.pods.get(member), sight.claims.get(member)
+        if pod is None and names.ordinal(member) < sight.replicas:
+            about.append(f"involvedObject.kind={STATEFUL_SETS.kind},involvedObject.name={name},reason=FailedCreate")
+        elif pod is not None and is_creating(pod, now_s, CREATING_S):
+            about.append(f"involvedObject.uid={pod['metadata']['uid']},type=Warning")
+        elif pod is not None and claim is not None and is_unbound(claim):
+            about.append(f"involvedObject.uid={claim['metadata']['uid']}")
+    found = await asyncio.gather(*(client.list(EVENTS, namespace, fields=one) for one in dict.fromkeys(about)))
+    return tuple(event for events in found for event in events)
 
 
 def scene_of(sight: Sight, cluster: KVCluster, now_s: float) -> Scene:
@@ -109,20 +127,41 @@ def nodes_of(sight: Sight, cluster: str, now_s: float) -> dict[str, Node]:
     found = {}
     for ordinal, member in enumerate(names.all_members(cluster)):
         if (pod := sight.pods.get(member)) is not None:
-            found[member] = node_of(pod, sight.revision, fresh=is_before(pod, sight.claims.get(member)))
+            claim = sight.claims.get(member)
+            node = node_of(pod, sight.revision, fresh=is_before(pod, claim))
+            found[member] = replace(node, held_up=with_complaint(node.held_up, pod, claim, sight))
         elif ordinal < sight.replicas:
             found[member] = Node(member, running=False, since_s=now_s, held_up=why_no_pod(member, sight, now_s))
     return found
 
 
+def with_complaint(held: HeldUp | None, pod: Manifest, claim: Manifest | None, sight: Sight) -> HeldUp | None:
+    """Why a pod is held up, in the words of whoever cannot make its volume or its container."""
+    if held is None or held.reason not in (Reason.WAKING, Reason.POD_UNSCHEDULABLE):
+        return held
+    if claim is not None and (event := latest(sight.events, claim, NO_VOLUME)):
+        return HeldUp(Reason.POD_UNSCHEDULABLE, shortened(f"its volume cannot be made: {event['message']}"))
+    if event := latest(sight.events, pod, NO_CONTAINER):
+        text = f"its container cannot be made: {event['reason']}: {event['message']}"
+        return HeldUp(Reason.IMAGE_UNAVAILABLE, shortened(text))
+    return held
+
+
 def why_no_pod(member: str, sight: Sight, now_s: float) -> HeldUp:
     """Of a pod that the StatefulSet controller has to make."""
-    complaints = [event for event in sight.events if f"Pod {member} " in event.get("message", "")]
-    latest = max(complaints, key=event_s, default=None)
-    if latest is None or now_s - event_s(latest) > EVENT_AGE_S_MAX:
+    about = [event for event in sight.events if f"Pod {member} " in event.get("message", "")]
+    event = latest(about, sight.stateful_set, NO_POD) if sight.stateful_set is not None else None
+    if event is None or now_s - event_s(event) > EVENT_AGE_S_MAX:
         return HeldUp(Reason.WAKING, "its pod is being made")
-    said = latest["message"].rpartition(" error: ")[2]
+    said = event["message"].rpartition(" error: ")[2]
     return HeldUp(Reason.POD_REFUSED, shortened(f"its pod is not admitted: {said}"))
+
+
+def latest(events: Iterable[Manifest], about: Manifest, reasons: Collection[str]) -> Manifest | None:
+    """Of this very object, and for one of the reasons."""
+    uid = about["metadata"]["uid"]
+    found = [one for one in events if one["involvedObject"].get("uid") == uid and one.get("reason") in reasons]
+    return max(found, key=event_s, default=None)
 
 
 def event_s(event: Manifest) -> float:

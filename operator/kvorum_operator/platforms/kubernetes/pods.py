@@ -137,6 +137,17 @@ def is_beyond_reach(pod: Manifest, now_s: float) -> bool:
     return silent or now_s > seconds(deleted) + OVERDUE_S  # the timestamp is the end of the grace it was given
 
 
+def is_creating(pod: Manifest, now_s: float, longer_than_s: float) -> bool:
+    """Whether its kubelet has been about to make its containers for so long."""
+    status = pod.get("status", {})
+    if status.get("phase") != "Pending" or "startTime" not in status:
+        return False
+    containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    waiting = [one.get("state", {}).get("waiting", {}).get("reason", "") for one in containers]
+    started = any("running" in one.get("state", {}) or ended_of(one) for one in containers)
+    return not started and ON_ITS_WAY.issuperset(waiting) and now_s - seconds(status["startTime"]) > longer_than_s
+
+
 def condition(kind: str, status: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((one for one in status.get("conditions", ()) if one["type"] == kind), {})
 

@@ -33,6 +33,11 @@ def is_going(thing: Manifest) -> bool:
     return "deletionTimestamp" in thing["metadata"]
 
 
+def is_unbound(claim: Manifest) -> bool:
+    phase: str = claim.get("status", {}).get("phase", "")
+    return phase == "Pending"
+
+
 def adopted(claim: Manifest, cluster: KVCluster, known: VolumeLabels, pod: Manifest | None) -> Manifest:
     """A patch of a fresh claim: a member's volume from now on. pod: whoever is on it, and is no member."""
     wanted = {**labels.common(cluster.metadata.name), **labels.to_labels(known), labels.FRESH: None}
