@@ -1,5 +1,6 @@
 """Labels of volumes: whose data is on them (I4, I6)."""
 
+import pytest
 from kvorum_operator.api.v1alpha1 import Engine
 from kvorum_operator.objects import labels
 from kvorum_operator.objects.labels import VolumeLabels
@@ -33,3 +34,41 @@ def test_labels_are_never_changed_and_none_is_given_while_two_clusters_answer() 
     assert labels.missing(seen) == {}
     _, seen = read_situation("plan replicas=3\nkv-0 leader unlabelled\nkv-1 follower other-cluster unlabelled")
     assert labels.missing(seen) == {}
+
+
+# On Kubernetes.
+
+OURS = {"kvorum.dev/cluster": "kv"}
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        VolumeLabels(None, None, None),
+        VolumeLabels(0xCDF818194E3A8C32, 0x00F1, Engine.ETCD),
+        VolumeLabels(0xC1, None, Engine.KVORUM),
+    ],
+)
+def test_labels_of_a_claim_are_read_back_as_they_were_written(known: VolumeLabels) -> None:
+    assert labels.from_labels({**OURS, **labels.to_labels(known)}, "kv") == known
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        {"app": "kv"},
+        {"kvorum.dev/cluster": "other", "kvorum.dev/cluster-id": "c1"},
+        {**OURS, "kvorum.dev/cluster-id": "none"},
+        {**OURS, "kvorum.dev/cluster-id": "c1", "kvorum.dev/member-id": "kv-0"},
+        {**OURS, "kvorum.dev/engine": "redis"},
+        {**OURS, "kvorum.dev/fresh": "true"},
+    ],
+)
+def test_claim_that_does_not_say_whose_it_is_is_not_ours(found: dict[str, str]) -> None:
+    assert labels.from_labels(found, "kv") is None
+
+
+def test_claim_of_the_stateful_set_controller_is_told_from_ours() -> None:
+    assert labels.is_fresh({**OURS, "kvorum.dev/fresh": "true"})
+    assert not labels.is_fresh({**OURS, "kvorum.dev/cluster-id": "c1"})
