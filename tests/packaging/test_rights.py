@@ -21,7 +21,7 @@ from kvorum_operator.platforms.kubernetes.client import (
     VOLUME_CLAIMS,
     Resource,
 )
-from kvorum_operator.platforms.kubernetes.platform import OPTIONAL
+from kvorum_operator.platforms.kubernetes.platform import EXTRA
 
 from tests.packaging import helm
 from tests.packaging.helm import MAJORS, OPERATOR, Object
@@ -54,7 +54,7 @@ def done_by_the_code() -> Rights:
         allow(resource, "list", "watch")
     for resource in built():
         allow(resource, "get", "create", "patch")  # an apply that makes an object needs both
-    for resource in OPTIONAL:
+    for resource in EXTRA:
         allow(resource, "delete")
     allow(KVCLUSTERS, "get")
     allow(KVCLUSTERS, "patch", part="/status")
