@@ -254,8 +254,11 @@ class Observation:
         return node is not None and node.running
 
     def is_waking(self, name: str) -> bool:
-        """Whether it has run for so short a time that silence says nothing."""
-        return self.is_running(name) and self.now_s - self.nodes[name].since_s < WAKING_S_MAX
+        """Whether it runs, or its platform starts it, for so short a time that silence says nothing."""
+        node = self.nodes.get(name)
+        if node is None or self.now_s - node.since_s >= WAKING_S_MAX:
+            return False
+        return node.running or (node.held_up is not None and node.held_up.reason is Reason.WAKING)
 
     def client_url(self, name: str) -> str:
         """Where the operator asks a member of ours."""

@@ -2,7 +2,8 @@
 
 Judged by what the platform says of each node, never by the specification before. Whoever is known not to serve goes
 at once: nothing is taken down by it, and so a specification that nobody can run with is left behind by the next one.
-Anybody else goes once all others are caught-up voters again: a member that does not come back stops the roll.
+Anybody else goes once all others are caught-up voters again: a member that does not come back stops the roll. While one
+fails with today's specification nobody else is given it, also who does not serve: as it is, it may recover.
 """
 
 from kvorum_operator.api.reasons import Reason
@@ -18,8 +19,8 @@ def roll(spec: Spec, seen: Observation) -> Step | Hold | None:
     if spec.replicas == 0 or not outdated:
         return None
     staying = [name for name in outdated if not seen.nodes[name].stopping]
-    for name in staying:
-        if guard.is_known_idle(name, seen):
+    for name in staying if not failing_with_it(seen) else ():
+        if guard.is_known_idle(name, seen) and not seen.is_waking(name):
             because = f"{name} does not serve, and is not made from today's specification"
             return Restart(name=name, uid=seen.nodes[name].uid, because=because)
     voters = [entry for entry in seen.entries or () if entry.name in staying and entry.id in seen.voters]
@@ -45,9 +46,21 @@ def roll(spec: Spec, seen: Observation) -> Step | Hold | None:
     return restart(entry, spec, seen)
 
 
+def failing_with_it(seen: Observation) -> dict[str, str]:
+    """Nodes that are made from today's specification and are known to fail. Machines that are full tell nothing."""
+    return {
+        name: f"does not run: {node.held_up.text}"
+        for name, node in seen.nodes.items()
+        if node.current
+        and node.held_up is not None
+        and node.held_up.reason not in (Reason.WAKING, Reason.POD_UNSCHEDULABLE)
+    }
+
+
 def not_back(seen: Observation) -> dict[str, str]:
     """Those for whom the next restart waits, and why."""
-    found = {name: "is being stopped" for name, node in seen.nodes.items() if node.stopping}
+    found = failing_with_it(seen)
+    found |= {name: "is being stopped" for name, node in seen.nodes.items() if node.stopping}
     for voter in sorted(seen.voters):
         name = seen.name_of(voter)
         node = seen.nodes.get(name)

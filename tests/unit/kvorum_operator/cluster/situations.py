@@ -13,8 +13,8 @@ never did) or `nobody` (in no member list). It runs, answers, has caught up and 
 down[=WHY] silent[=SINCE] leaderless behind=ENTRIES log=PERCENT no-volume stale-volume foreign-volume unlabelled
 labelled=NAME (with another member's id) of=ENGINE (its data; else kvorum's) emptied (its node ended for want of data)
 failing=STARTS,RETRY-IN blocked=WHY since=AGO says=STATE (at /kvorum/v1/member) elsewhere (not one of ours)
-other-cluster outdated (not made from today's specification) held-up=REASON,TEXT (its platform tries to run it) stopping
-ready, unready (its platform sees it serve, or not) host=MACHINE.
+other-cluster outdated (not made from today's specification) held-up=REASON,TEXT (its platform tries to run it)
+started=AGO stopping ready, unready (its platform sees it serve, or not) host=MACHINE.
 """
 
 import re
@@ -158,6 +158,7 @@ class Scene:
             "other-cluster",
             "outdated",
             "held-up",
+            "started",
             "stopping",
             "ready",
             "unready",
@@ -214,7 +215,7 @@ class Scene:
         elif "blocked" in words:
             return
         else:
-            since_s = NOW_S - seconds(words.get("silent") or "1h")
+            since_s = NOW_S - seconds(words.get("silent") or words.get("started") or "1h")
             ready = {"ready": True, "unready": False}.get(next(iter({"ready", "unready"} & set(words)), ""))
             node = Node(name, True, since_s, ready=ready)
         held_up = None

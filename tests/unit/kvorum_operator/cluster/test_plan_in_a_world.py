@@ -83,6 +83,7 @@ class World:
     keeps_nodes: bool = False  # as a StatefulSet does; else a node that ended is started by the operator or by nobody
     kept: set[str] = field(default_factory=set)
     held: dict[str, Reason] = field(default_factory=dict)  # nodes that the world itself is about to run, or cannot
+    held_since: dict[str, float] = field(default_factory=dict)
     full: bool = False  # there is no room for nodes that are made now
     edition: int = 1  # of the specification of nodes
     broken: set[int] = field(default_factory=set)  # editions that nothing can run with
@@ -111,13 +112,12 @@ class World:
     applied: dict[int, int] = field(default_factory=dict)
     head: int = 100
     leader: int = 0
-    led_last: int = 0
     term: int = 1
     record: Record | None = None
     latch: int | None = None
     removed: set[int] = field(default_factory=set)
     hand_overs: dict[int, HandOvers] = field(default_factory=dict)  # what the operator remembers
-    tries: Counter[int] = field(default_factory=Counter)  # what was really asked since another one led
+    tries: Counter[int] = field(default_factory=Counter)  # what was really asked since another one was seen to lead
     joining_since: dict[int, float] = field(default_factory=dict)
     steps: Counter[str] = field(default_factory=Counter)
     last_id: int = 0x100
@@ -183,14 +183,14 @@ class World:
     def try_to_run(self, name: str) -> None:
         """The world's own attempt at a node that it keeps."""
         if self.made[name] in self.broken:
-            self.held[name] = Reason.IMAGE_UNAVAILABLE
+            self.hold(name, Reason.IMAGE_UNAVAILABLE)
         elif self.full:
-            self.held[name] = Reason.POD_UNSCHEDULABLE
+            self.hold(name, Reason.POD_UNSCHEDULABLE)
         elif name in self.disks and self.random.random() < 0.5:
             del self.held[name]
             self.running[name] = self.now_s
         else:
-            self.held[name] = Reason.WAKING
+            self.hold(name, Reason.WAKING)
 
     def boot(self, name: str) -> None:
         """A node has loaded and reads its file, as it is by now: without data it needs to find itself in there."""
@@ -210,6 +210,11 @@ class World:
             disk.member = member.id
         self.booted.add(name)
 
+    def hold(self, name: str, reason: Reason) -> None:
+        if name not in self.held:
+            self.held_since[name] = self.now_s
+        self.held[name] = reason
+
     def make(self, name: str) -> None:
         self.made[name] = self.edition
         self.uids[name] += 1
@@ -222,16 +227,14 @@ class World:
         if self.keeps_nodes and name in self.kept:
             if gone or name not in self.made:
                 self.make(name)
-            self.held[name] = Reason.WAKING
+            self.hold(name, Reason.WAKING)
         self.booted.discard(name)
         self.hung.discard(name)
         self.ghosts.pop(name, None)
         self.saying.discard(name)
 
     def elect(self, member_id: int) -> None:
-        if member_id != self.led_last:
-            self.tries.clear()
-        self.leader = self.led_last = member_id
+        self.leader = member_id
         self.term += 1
 
     def fault(self) -> None:
@@ -334,6 +337,7 @@ class World:
                     self.joining_since.setdefault(one.id, self.now_s)
         if self.leader:
             self.hand_overs = {one: tries for one, tries in self.hand_overs.items() if one == self.leader}
+            self.tries = Counter({one: count for one, count in self.tries.items() if one == self.leader})
         return Observation(
             now_s=self.now_s,
             addresses={name: Address(name, f"http://{name}:2379", f"http://{name}:2380") for name in NAMES},
@@ -360,7 +364,7 @@ class World:
         return Node(
             name,
             running,
-            self.running.get(name, 0.0),
+            self.running.get(name, self.held_since.get(name, 0.0)),
             current=current if self.keeps_nodes and name in self.made else current or not running,
             found_no_data=name in self.refused and not running,
             held_up=HeldUp(self.held[name], "as the world says") if name in self.held else None,
@@ -450,7 +454,7 @@ class World:
             self.kept.add(name)
             if name not in self.held:
                 self.make(name)
-            self.held[name] = Reason.WAKING
+            self.hold(name, Reason.WAKING)
         else:
             self.make(name)
             self.running[name] = self.now_s
@@ -462,6 +466,8 @@ class World:
         assert self.made[name] != self.edition, f"{name} is made from today's specification"
         assert step.uid == str(self.uids[name]), "another node was meant"
         assert name not in self.stopping, f"{name} was told to end before"
+        failed = {one for one, why in self.held.items() if why is Reason.IMAGE_UNAVAILABLE}
+        assert not any(self.made[one] == self.edition for one in failed), "what fails was given to another one"
         # What served neither now nor a moment ago nobody relies on.
         if member is not None and not member.learner and self.serves(member) and name in self.ready:
             self.take_down(member)
