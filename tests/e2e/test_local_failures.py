@@ -59,7 +59,7 @@ def test_members_outlive_a_killed_operator_and_the_next_takes_over_without_touch
         cluster.start()
         cluster.wait_ready(3)
         pids, ids = cluster.pids(), member_ids(cluster)
-        with Writer(cluster.endpoints(3)) as writer:
+        with Writer(cluster.endpoints(3), patience_s=10.0) as writer:  # slow is no failure
             cluster.end(signal.SIGKILL)
             writer.wait_acknowledged(50)
             assert cluster.pids() == pids

@@ -20,7 +20,7 @@ from tests.unit.kvorum.storage.power_cut import power_cut_after_kill
 
 WRITERS = 8
 ALIVE_S_MAX = 0.35  # from the first write on; a start takes longer than this
-RESTART_S = 20.0
+RESTART_S = 60.0
 
 
 def cuts(default: int) -> int:

@@ -28,7 +28,7 @@ from tests.tidy.sources import REPOSITORY, files
 
 README = REPOSITORY / "README.md"
 PLACE = "/home/you/kvorum"  # where the README pretends to be
-ENV_S, READY_S, GROWN_S, COMMAND_S = 300.0, 60.0, 120.0, 60.0
+ENV_S, READY_S, GROWN_S, COMMAND_S = 300.0, 120.0, 240.0, 60.0
 NODE = "http://127.0.0.1"
 PORTS = range(2379, 2430, 10)
 
@@ -96,12 +96,12 @@ class Terminal:
     def printed(self) -> str:
         return self.log.read_text().replace(str(self.copy), PLACE)
 
-    def run(self, command: str) -> str:
+    def run(self, command: str, deadline_s: float = COMMAND_S) -> str:
         """What one command printed, once it has ended."""
         before = len(self.printed())
         self.type(command)
         self.type("echo; echo '--done--'")
-        wait_until(lambda: "\n--done--\n" in self.printed()[before:], COMMAND_S, f"{command} ends")
+        wait_until(lambda: "\n--done--\n" in self.printed()[before:], deadline_s, f"{command} ends")
         printed = self.printed()[before:].removesuffix("\n--done--\n")
         # A shell that is no terminal also says what became of jobs; that is no part of what a command prints.
         return "".join(line for line in printed.splitlines(keepends=True) if not line.startswith("bash: "))
@@ -208,6 +208,6 @@ def test_nodes_by_hand_answer_a_real_etcdctl(
     except EtcdMissing as error:
         pytest.skip(f"NOT RUN: {error}")
     terminal = terminals[0]
-    terminal.run("make env >/dev/null 2>&1")
+    terminal.run("make env >/dev/null 2>&1", ENV_S)
     terminal.run(f"export PATH={etcdctl.parent}:$PATH")
     check(name, session(terminal, commands(block(README, name))), request)
