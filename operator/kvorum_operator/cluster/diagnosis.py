@@ -148,6 +148,8 @@ def judge(spec: Spec, seen: Observation, members: tuple[MemberView, ...]) -> tup
         known = summary if seen.entries is not None else "no quorum answers"
         return Health.NO_QUORUM, Reason.QUORUM_LOST, f"{known}; {details}" if details else known
     if len(seen.voters_healthy) == len(seen.voters):
+        if seen.unready:
+            return Health.HEALTHY, Reason.WAKING, f"{summary}; not given to clients yet: {', '.join(seen.unready)}"
         return Health.HEALTHY, Reason.HEALTHY, summary
     summary = f"{summary}; {details}" if details else summary
     if len(seen.voters_healthy) == quorum.size(len(seen.voters)) and len(seen.voters) >= 3:

@@ -227,6 +227,14 @@ class Observation:
     def voters_healthy(self) -> frozenset[int]:
         return self.voters & self.healthy
 
+    @cached_property
+    def unready(self) -> tuple[str, ...]:
+        """Voters that serve whoever asks them, and that their platform does not give to clients (yet), by ordinal."""
+        found = (self.name_of(voter) for voter in self.voters_healthy)
+        return tuple(
+            sorted((name for name in found if name in self.nodes and self.nodes[name].ready is False), key=self.ordinal)
+        )
+
     @property
     def has_quorum(self) -> bool:
         return quorum.holds(self.voters, self.healthy)

@@ -133,7 +133,7 @@ def conditions(
     stalled = isinstance(decision, Hold) and decision.reason in STALLED
     settled = decision is None or asleep or (isinstance(decision, Hold) and decision.reason is Reason.PAUSED)
     complete = len(seen.voters) == spec.replicas and not seen.pending
-    complete = complete and not seen.of_other_engine(spec.engine) and not seen.outdated
+    complete = complete and not seen.of_other_engine(spec.engine) and not seen.outdated and not seen.unready
     ready = asleep or (diagnosis.health is Health.HEALTHY and complete and settled)
     change = kind_of_change(decision, diagnosis, spec, seen)
     why, message = why_moving(decision, diagnosis, change)

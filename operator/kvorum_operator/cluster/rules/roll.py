@@ -25,9 +25,12 @@ def roll(spec: Spec, seen: Observation) -> Step | Hold | None:
             return Restart(name=name, uid=seen.nodes[name].uid, because=because)
     voters = [entry for entry in seen.entries or () if entry.name in staying and entry.id in seen.voters]
     waiting = not_back(seen)
-    # If all wait for one that is silent and outdated itself, it is its turn.
+    # If all wait for one that is silent, or given to no client, and outdated itself, it is its turn.
     turn = [
-        entry for entry in voters if not waiting or (waiting.keys() == {entry.name} and entry.id not in seen.healthy)
+        entry
+        for entry in voters
+        if not waiting
+        or (waiting.keys() == {entry.name} and (entry.id not in seen.healthy or entry.name in seen.unready))
     ]
     if waiting and not turn:
         listed = "; ".join(f"{name} {why}" for name, why in waiting.items())
@@ -69,6 +72,9 @@ def not_back(seen: Observation) -> dict[str, str]:
         if voter in seen.healthy:
             if not seen.is_caught_up(voter):
                 found[name] = "has not caught up"
+            elif name in seen.unready:
+                # Else a Service could be left without any endpoint, while each restart by itself leaves a quorum.
+                found[name] = "is not given to clients yet"
         elif node is not None and node.held_up is not None:
             found[name] = f"does not run yet: {node.held_up.text}"
         else:
