@@ -1,0 +1,87 @@
+"""How many pods there are to be, whose an object is, and what the API server's refusals mean."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from kvorum_operator.platforms.kubernetes.apply import why_not_ours
+from kvorum_operator.platforms.kubernetes.client import Conflict, Refused
+from kvorum_operator.platforms.kubernetes.observe import Sight
+from kvorum_operator.platforms.kubernetes.platform import is_immutable, replicas_kept, require_in_time
+from kvorum_operator.reconcile import StepFailed
+
+from tests.unit.kvorum_operator.objects.clusters import UID, cluster, situation
+
+THREE = "plan replicas=3\nrecord kv-0 kv-1 kv-2\nkv-0 leader\nkv-1 follower\nkv-2 follower"
+SILENT = replace(situation(THREE), entries=None, answered={})
+
+
+def sight(replicas: int) -> Sight:
+    return Sight({"metadata": {}, "spec": {"replicas": replicas}})
+
+
+def owner(kind: str, name: str, uid: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": kind, "name": name, "uid": uid, "controller": True}
+
+
+def test_pods_above_the_member_list_go_and_more_only_a_step_makes() -> None:
+    seen = situation(THREE)
+    assert replicas_kept(cluster(replicas=3), seen, sight(5)) == 3
+    assert replicas_kept(cluster(replicas=3), seen, sight(3)) == 3
+    assert replicas_kept(cluster(replicas=5), seen, sight(2)) == 2
+    assert replicas_kept(cluster(replicas=1), seen, sight(3)) == 3  # still members: they go one at a time
+
+
+def test_without_a_member_list_no_pod_goes() -> None:
+    assert replicas_kept(cluster(replicas=3), SILENT, sight(5)) == 5
+    assert replicas_kept(cluster(replicas=3), SILENT, sight(50)) == 9  # there are no names for more
+
+
+def test_sleep_is_a_step_and_nothing_that_objects_do() -> None:
+    assert replicas_kept(cluster(replicas=0), situation(THREE), sight(3)) == 3
+    assert replicas_kept(cluster(replicas=0), situation(THREE), Sight(pods={"kv-0": {}})) == 0
+
+
+@pytest.mark.parametrize(
+    ("metadata", "why"),
+    [
+        ({"labels": {"kvorum.dev/cluster": "kv"}}, ""),
+        ({"ownerReferences": [owner("KVCluster", "kv", UID)]}, ""),
+        ({}, "it has no label kvorum.dev/cluster=kv"),
+        ({"labels": {"kvorum.dev/cluster": "other"}}, "it has no label kvorum.dev/cluster=kv"),
+        (
+            {"labels": {"kvorum.dev/cluster": "kv"}, "ownerReferences": [owner("Deployment", "web", "x")]},
+            "Deployment web controls it",
+        ),
+        (
+            {"labels": {"kvorum.dev/cluster": "kv"}, "ownerReferences": [owner("KVCluster", "kv", "x")]},
+            "it belongs to a KVCluster of this name that was deleted, and goes with that",
+        ),
+    ],
+)
+def test_object_is_ours_by_its_owner_else_by_its_label(metadata: dict[str, Any], why: str) -> None:
+    assert why_not_ours({"metadata": metadata}, cluster()) == why
+
+
+def test_only_the_api_servers_own_word_makes_a_stateful_set_anew() -> None:
+    words = (
+        'StatefulSet.apps "kv" is invalid: spec: Forbidden: updates to statefulset spec for fields other than '
+        "'replicas', 'ordinals', 'template' are forbidden"
+    )
+    assert is_immutable(Refused("patch", 422, "Invalid", words))
+    assert not is_immutable(Refused("patch", 422, "Invalid", "spec.template: Required value"))
+    assert not is_immutable(Refused("patch", 403, "Forbidden", words))  # a webhook's
+    assert not is_immutable(Conflict("patch", 409, "Conflict", words))
+
+
+def test_claim_that_stays_too_long_is_told_with_what_keeps_it() -> None:
+    going = {
+        "metadata": {
+            "name": "data-kv-1",
+            "deletionTimestamp": "2026-11-25T20:00:00Z",
+            "finalizers": ["kubernetes.io/pvc-protection"],
+        }
+    }
+    require_in_time(going, 1_795_636_800.0 + 30)
+    with pytest.raises(StepFailed, match=r"data-kv-1 is still being deleted.*kubernetes.io/pvc-protection"):
+        require_in_time(going, 1_795_636_800.0 + 31)
