@@ -37,3 +37,10 @@ def test_equal_amounts_are_equal_however_written() -> None:
     assert Duration("60s") == Duration("1m")
     assert Duration("1s") < Duration("1001ms")
     assert len({Duration("1h"), Duration("60m")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "shown"), [(7 << 30, "7Gi"), ((7 << 30) + 1, "7169Mi"), (1216 << 20, "1216Mi"), (1, "1Mi")]
+)
+def test_least_size_is_shown_as_people_write_it(size_bytes: int, shown: str) -> None:
+    assert str(Quantity.at_least(size_bytes)) == shown

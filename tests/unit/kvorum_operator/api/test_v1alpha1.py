@@ -12,6 +12,8 @@ from kvorum_operator.api.v1alpha1 import (
     KVCluster,
     Status,
     parse,
+    parse_spec,
+    status_of,
     without_meaning_locally,
 )
 
@@ -126,6 +128,20 @@ def test_what_is_no_document_is_refused(nothing: object) -> None:
 def test_fields_without_meaning_here_are_named_only_when_set() -> None:
     assert without_meaning_locally(parse(document(replicas=3))) == ()
     assert without_meaning_locally(parse(document(storage={"size": "1Gi"}))) == ("spec.storage",)
+    spec = {
+        "version": "0.1.0",
+        "pod": {"image": "a"},
+        "service": {},
+        "monitoring": {"podMonitor": True},
+        "deletionPolicy": "Delete",
+    }
+    assert without_meaning_locally(parse(document(**spec))) == (
+        "spec.version",
+        "spec.pod",
+        "spec.service",
+        "spec.monitoring",
+        "spec.deletionPolicy",
+    )
 
 
 def test_what_was_written_is_what_is_shown() -> None:
@@ -141,3 +157,120 @@ def test_status_survives_being_written_and_read() -> None:
     shown = cluster.model_dump(mode="json", by_alias=True, exclude_none=True)
     assert shown["status"]["clusterID"] == "c1"
     assert KVCluster.model_validate(shown).status == cluster.status
+
+
+# Fields of Kubernetes.
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        (
+            {"pod": {"resources": {"requests": {"cpu": "lots"}}}},
+            "spec.pod.resources.requests.cpu: must be an amount, like 100m, 2 or 512Mi (it is 'lots')",
+        ),
+        (
+            {"pod": {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1023Mi"}}}},
+            "spec.pod.resources.limits: must give memory at least what requests asks for, 1Gi",
+        ),
+        (
+            {"pod": {"metadata": {"labels": {"kvorum.dev/fresh": "true"}}}},
+            "spec.pod.metadata.labels: must not have kvorum.dev/fresh, which the operator sets itself",
+        ),
+        (
+            {"pod": {"metadata": {"annotations": {"a b": "c"}}}},
+            "spec.pod.metadata.annotations: must have keys like name or example.com/name, which a b is not",
+        ),
+        (
+            {"pod": {"overlay": {"spec": {"hostname": "a"}}}},
+            "spec.pod.overlay: must not set spec.hostname, which the operator relies on",
+        ),
+        ({"pod": {"scheduling": {"nodes": []}}}, "spec.pod.scheduling.nodes: there is no such field"),
+        (
+            {"service": {"type": "Headless"}},
+            "spec.service.type: must be 'ClusterIP', 'NodePort' or 'LoadBalancer' (it is 'Headless')",
+        ),
+        ({"deletionPolicy": "delete"}, "spec.deletionPolicy: must be 'Retain' or 'Delete' (it is 'delete')"),
+    ],
+)
+def test_wrong_field_of_kubernetes_is_named_locally_too(spec: dict[str, Any], problem: str) -> None:
+    assert problems(document(**spec)) == (problem,)
+
+
+@pytest.mark.parametrize("amounts", [("100m", "0.1"), ("1", "1"), ("1Gi", "1025Mi"), ("1G", "1000M"), ("500", "1k")])
+def test_limit_that_is_no_less_than_the_request_is_taken_however_written(amounts: tuple[str, str]) -> None:
+    requested, most = amounts
+    parse(document(pod={"resources": {"requests": {"a": requested}, "limits": {"a": most}}}))
+
+
+@pytest.mark.parametrize(
+    ("spec", "least"),
+    [
+        ({"storage": {"size": "6Gi"}}, "7Gi"),
+        ({"settings": {"databaseQuota": "4Gi"}}, "13Gi"),
+        ({"storage": {"size": "1Gi"}, "settings": {"databaseQuota": "64Mi"}}, "1216Mi"),
+    ],
+)
+def test_volume_too_small_for_the_quota_is_refused_on_kubernetes_and_means_nothing_locally(
+    spec: dict[str, Any], least: str
+) -> None:
+    parse(document(**spec))
+    with pytest.raises(InvalidCluster) as caught:
+        parse_spec(document(**spec))
+    (found,) = caught.value.problems
+    assert found.startswith(f"spec.storage.size: must be at least {least}, 3 times settings.databaseQuota and 1Gi")
+    parse_spec(document(**{**spec, "storage": {"size": least}}))
+
+
+def test_name_of_another_clusters_service_is_refused_on_kubernetes() -> None:
+    with pytest.raises(InvalidCluster, match=r"^metadata.name: must not end in -peers"):
+        parse_spec({**document(), "metadata": {"name": "demo-peers"}})
+
+
+# Objects of the API server.
+
+
+def test_object_is_read_without_its_status_and_with_whatever_metadata_there_is() -> None:
+    metadata = {"name": "demo", "namespace": "prod", "uid": "u", "generation": 3, "managedFields": [{}]}
+    cluster = parse_spec({**document(replicas=5), "metadata": metadata, "status": {"illegible": True}})
+    assert cluster.status is None
+    assert (cluster.metadata.namespace, cluster.metadata.uid) == ("prod", "u")
+
+
+MEMBER = {"name": "demo-0", "healthy": True, "state": "Serving"}
+
+
+@pytest.mark.parametrize(
+    ("status", "read"),
+    [
+        ({}, Status()),
+        (None, Status()),
+        ("broken", Status()),
+        ({"clusterID": "c1", "futureField": {"a": [1]}}, Status(cluster_id="c1")),
+        ({"clusterID": "c1", "replicas": "three"}, Status(cluster_id="c1")),
+        ({"clusterID": "c1", "conditions": [{"type": "Ready"}]}, Status(cluster_id="c1")),
+        ({"clusterID": 17, "leader": "demo-0"}, Status(leader="demo-0")),
+        ({"clusterID": "c1", "members": "none"}, Status(cluster_id="c1")),
+    ],
+)
+def test_status_of_another_operator_is_read_as_far_as_it_can_be(status: object, read: Status) -> None:
+    assert status_of({**document(), "status": status}) == read
+
+
+def test_members_of_an_illegible_status_are_read_one_by_one() -> None:
+    members = [
+        {**MEMBER, "flavour": "new"},
+        {"name": "demo-1"},
+        {**MEMBER, "name": "demo-2", "revision": "many", "id": "f1"},
+    ]
+    found = status_of({**document(), "status": {"members": members}})
+    assert [(one.name, one.id, one.revision) for one in found.members] == [
+        ("demo-0", None, None),
+        ("demo-2", "f1", None),
+    ]
+
+
+def test_reading_a_status_changes_nothing_of_the_object() -> None:
+    raw = {**document(), "status": {"clusterID": "c1", "future": 1}}
+    status_of(raw)
+    assert raw["status"] == {"clusterID": "c1", "future": 1}

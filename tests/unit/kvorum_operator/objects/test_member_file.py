@@ -1,9 +1,11 @@
 """Member files: new, open and sealed (I7), and what of the specification goes into them."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 from kvorum_operator.api.v1alpha1 import Settings
-from kvorum_operator.objects.member_file import FileState, Place, file_state, member_file
+from kvorum_operator.objects.member_file import FileState, Place, file_state, member_file, settings_mark
 
 from tests.unit.kvorum_operator.cluster.situations import read_situation
 
@@ -79,3 +81,15 @@ def test_settings_are_etcds_own_keys_and_units() -> None:
     assert found["data-dir"] == "/data"
     assert found["listen-client-urls"] == "http://0.0.0.0:2379"
     assert found["advertise-client-urls"] == "http://kv-0:2379"
+
+
+def test_metrics_have_a_port_of_their_own_only_where_a_place_gives_one() -> None:
+    assert "listen-metrics-urls" not in content("plan replicas=1\nrecord kv-0\nkv-0 leader", "kv-0")
+    place = replace(PLACE, listen_metrics_url="http://0.0.0.0:2381")
+    _, seen = read_situation("plan replicas=1\nrecord kv-0\nkv-0 leader")
+    assert "listen-metrics-urls: http://0.0.0.0:2381\n" in member_file("kv-0", Settings(), place, seen)
+
+
+def test_equal_settings_have_equal_marks_however_they_are_written() -> None:
+    assert settings_mark(Settings()) == settings_mark(Settings.model_validate({"electionTimeout": "1000ms"}))
+    assert settings_mark(Settings()) != settings_mark(Settings.model_validate({"databaseQuota": "1Gi"}))
