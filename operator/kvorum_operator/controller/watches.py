@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import kopf
@@ -123,6 +123,8 @@ class Watches:
             await kopf.operator(
                 registry=self._registry,
                 settings=kopf_settings(),
+                # Nobody reads it, but without one kopf asks for the user's name, and a user of a container has none.
+                identity=cast(Any, "kvorum-operator"),
                 standalone=True,
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
@@ -149,7 +151,8 @@ class Watches:
             return ended.result()
         finally:
             for stop in stopping:
-                stop()
+                with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended by itself
+                    stop()
 
     def _deaf(self) -> bool:
         begun = all(path in self._heard_s for path in self.paths)
