@@ -346,7 +346,9 @@ class MemberStatus(Model):
     database_bytes: StrictInt | None = Field(default=None, description="Size of the member's database.")
     healthy: StrictBool = Field(description="Whether the member answers and sees the leader.")
     since: str | None = Field(default=None, description="Since when state is what it is.")
-    state: str = Field(description="Serving, Joining, Down, Failing, Unreachable, DataLost, Asleep or Leaving.")
+    state: str = Field(
+        description="Serving, Joining, Starting, Stopping, Down, Failing, Unreachable, DataLost, Asleep or Leaving."
+    )
     reason: str | None = Field(default=None, description="What is known about why, for a person.")
 
 
