@@ -121,13 +121,25 @@ def restart(wish: Restart, spec: Spec, seen: Observation) -> Hold | None:
     node, entry = seen.nodes.get(wish.name), seen.entry_named(wish.name)
     if spec.replicas == 0:
         return Hold(Reason.ASLEEP, "I2: the cluster is to sleep")
-    if node is None or node.uid != wish.uid or node.current or node.stopping:
+    due = node is not None and (not node.current or met_sealed_file(wish.name, seen))
+    if node is None or node.uid != wish.uid or node.stopping or not due:
         return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is no node that has to be restarted")
     if is_known_idle(wish.name, seen):
         return None
     if seen.entries is not None and entry is None:
         return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is not in the member list")
     return interrupt(entry, wish.name, seen) or (hand_over_first(entry, seen) if entry is not None else None)
+
+
+def met_sealed_file(name: str, seen: Observation) -> bool:
+    """I7: whether a node stays up without data although its member never started, and so may still begin.
+
+    It came while nobody could say who is in the member list. An etcd ends then, and is started again anyway.
+    """
+    node, entry, word = seen.nodes.get(name), seen.entry_named(name), seen.own_words.get(name)
+    never_started = entry is not None and not entry.started
+    up = node is not None and node.running and not node.stopping
+    return never_started and up and word is not None and word.state == "data-lost"
 
 
 def is_known_idle(name: str, seen: Observation) -> bool:

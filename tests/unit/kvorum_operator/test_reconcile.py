@@ -20,7 +20,7 @@ from kvorum_operator.cluster.step import (
     StopNodes,
 )
 from kvorum_operator.members.asking import Asked, Members
-from kvorum_operator.reconcile import ObjectRefused, Outcome, Reconciler, Scene, StepFailed
+from kvorum_operator.reconcile import Fenced, ObjectRefused, Outcome, Reconciler, Scene, StepFailed
 
 CLUSTER_ID = 0xC1
 ADDRESSES = {f"kv-{k}": Address(f"kv-{k}", f"http://kv-{k}:2379", f"http://kv-{k}:2380") for k in range(9)}
@@ -65,6 +65,9 @@ class Place:
 
     async def restart(self, step: Restart, seen: Observation) -> None:
         self.done.append(str(step))
+        node = self.nodes[step.name]
+        assert step.uid == node.uid
+        self.nodes[step.name] = replace(node, current=True, uid=f"{node.uid}, made anew")
 
     async def discard(self, step: Discard) -> None:
         self.done.append(str(step))
@@ -79,8 +82,10 @@ class Talkers(Members):
         self.leader = "kv-0"
         self.refusal: Hold | None = None
         self.own_words: dict[str, OwnWord] = {}
+        self.asked: dict[str, str] = {}
 
     async def ask(self, running: Mapping[str, Address], addresses: Mapping[str, Address]) -> Asked:
+        self.asked = {name: address.client_url for name, address in running.items()}
         ids = {name: 0x100 + int(name[-1]) for name in running}
         answered = {
             name: Answer(member_id, CLUSTER_ID, 0x100 + int(self.leader[-1]), 2, 10, 10, 5, 1, "3.5.30")
@@ -199,6 +204,53 @@ def test_object_that_no_step_needs_stops_none_and_is_told_once_all_else_is_well(
     assert [outcome.refused for outcome in outcomes[:2]] == [None, None]
     assert outcomes[2].refused is not None
     assert outcomes[2].refused.reason is Reason.OBJECT_REFUSED
+
+
+def test_new_specification_restarts_followers_and_then_the_leader_that_has_handed_over(stage: Stage) -> None:
+    stage.settle(cluster(3))
+    stage.place.nodes = {name: replace(node, current=False, uid=name) for name, node in stage.place.nodes.items()}
+    taken = []
+    for _ in range(12):
+        outcome = stage.run_pass(cluster(3))
+        if outcome.acted:
+            taken.append(str(outcome.decision))
+        if isinstance(outcome.decision, HandOver):
+            stage.members.leader = outcome.decision.to_name
+    assert taken == ["Restart kv-2", "Restart kv-1", "HandOver kv-0 to kv-1", "Restart kv-0"]
+    assert outcome.ready
+
+
+def test_nothing_is_written_once_another_operator_may_act(stage: Stage) -> None:
+    """The fence is asked right before each write: this one holds for the objects, and no more for the step."""
+    asked = 0
+
+    def fence() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise Fenced
+
+    stage.reconciler.fence = fence
+    with pytest.raises(Fenced):
+        stage.run_pass(cluster(3))
+    assert stage.place.done == ["objects"]
+    assert stage.reconciler.status == Status(), "what was not done is not said"
+    with pytest.raises(Fenced):
+        stage.run_pass(cluster(3))
+    assert stage.place.done == []
+
+
+def test_members_are_asked_where_their_nodes_are(stage: Stage) -> None:
+    stage.settle(cluster(2))
+    stage.place.nodes["kv-1"] = replace(stage.place.nodes["kv-1"], client_url="http://10.0.0.7:2379")
+    stage.run_pass(cluster(2))
+    assert stage.members.asked == {"kv-0": "http://kv-0:2379", "kv-1": "http://10.0.0.7:2379"}
+
+
+def test_pass_tells_what_it_did_and_the_next_one_nothing_new(stage: Stage) -> None:
+    assert [event.reason for event in stage.run_pass(cluster(1)).events] == ["Bootstrap"]
+    stage.settle(cluster(1))
+    assert stage.run_pass(cluster(1)).events == ()
 
 
 def test_hand_over_is_tried_three_times_two_election_timeouts_apart_then_the_leader_goes(stage: Stage) -> None:

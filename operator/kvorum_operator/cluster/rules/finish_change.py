@@ -11,7 +11,7 @@ from kvorum_operator.api.v1alpha1 import Spec
 from kvorum_operator.cluster import guard
 from kvorum_operator.cluster.observation import Entry, Observation
 from kvorum_operator.cluster.rules.revive import cannot_start
-from kvorum_operator.cluster.step import Discard, Hold, PromoteMember, RemoveMember, StartNodes, Step
+from kvorum_operator.cluster.step import Discard, Hold, PromoteMember, RemoveMember, Restart, StartNodes, Step
 
 # The members' own threshold for a promotion, nine tenths of the leader's log; below it asking would be in vain.
 READY_TENTHS = 9
@@ -22,6 +22,11 @@ def finish_change(spec: Spec, seen: Observation) -> Step | Hold | None:
         return None
     if stale := discard_stale(seen):
         return stale
+    for entry in seen.pending:
+        name = entry.name
+        if name is not None and not entry.is_learner and guard.met_sealed_file(name, seen):
+            because = f"{name} found its file sealed when it started, and it is open by now"
+            return Restart(name=name, uid=seen.nodes[name].uid, because=because)
     for entry in seen.pending:
         if entry.name is None:
             return Hold(

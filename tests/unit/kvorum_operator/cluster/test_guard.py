@@ -75,6 +75,8 @@ OBJECTED = [
     ("I2", "replicas=3", "kv-0 leader\nkv-1 follower outdated\nkv-2 follower no-volume", restart("kv-1")),
     ("I2", "replicas=2", "kv-0 follower behind=5001\nkv-1 leader outdated", restart("kv-1")),
     ("I2", "replicas=1", "kv-0 leader\nkv-1 nobody outdated", restart("kv-1")),
+    ("I2", "replicas=3", f"{THREE} silent=1m says=data-lost", restart("kv-2")),
+    ("I2", "replicas=3", "kv-0 leader\nkv-1 follower\nkv-2 unstarted says=starting", restart("kv-2")),
     ("I3", "replicas=3", OUTDATED, restart("kv-0")),
     ("I3", "replicas=2\nhand-overs kv-0 2 9s", "kv-0 leader outdated\nkv-1 follower", restart("kv-0")),
     # I8: silence is no word of whether others rely on it.
@@ -213,6 +215,7 @@ PERMITTED = [
     ("replicas=4", f"{OUTDATED}\nkv-3 added outdated", restart("kv-3")),
     ("replicas=2", "kv-0 leader\nkv-1 follower outdated", restart("kv-1")),
     ("replicas=1", "kv-0 leader outdated", restart("kv-0")),
+    ("replicas=3", "kv-0 leader\nkv-1 follower\nkv-2 unstarted says=data-lost", restart("kv-2")),
     ("replicas=3 no-id", "", bootstrap("kv-0", "kv-1", "kv-2")),
     ("replicas=5", THREE, add("kv-3")),
     ("replicas=3", "kv-0 leader\nkv-1 learner", promote("kv-1")),

@@ -463,11 +463,14 @@ class World:
         name, member = step.name, self.named(step.name)
         assert self.replicas > 0, "I2: restarted while it is to sleep"
         assert name in self.running or name in self.held, f"{name} has no node to restart"
-        assert self.made[name] != self.edition, f"{name} is made from today's specification"
+        if self.made[name] == self.edition:
+            assert name in self.saying, f"{name} is made from today's specification"
+            assert member is not None, f"{name} is no member"
+            assert not member.started, f"I7: {name} has voted and would get an open file"
         assert step.uid == str(self.uids[name]), "another node was meant"
         assert name not in self.stopping, f"{name} was told to end before"
         failed = {one for one, why in self.held.items() if why is Reason.IMAGE_UNAVAILABLE}
-        assert not any(self.made[one] == self.edition for one in failed), "what fails was given to another one"
+        assert name in self.saying or not any(self.made[one] == self.edition for one in failed), "what fails is spread"
         # What served neither now nor a moment ago nobody relies on.
         if member is not None and not member.learner and self.serves(member) and name in self.ready:
             self.take_down(member)

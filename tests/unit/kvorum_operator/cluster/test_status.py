@@ -77,6 +77,12 @@ def test_cluster_as_specified_is_ready_and_nothing_else() -> None:
         ),
         (f"{THREE} of=etcd", "Migrating", {"Reconciling", "Available"}),
         ("plan replicas=1 engine=etcd\nkv-0 leader", "TooFewMembers", {"Stalled", "Available"}),
+        (f"{THREE} outdated", "Rolling", {"Reconciling", "Available"}),
+        (f"{THREE} outdated stopping", "Rolling", {"Reconciling", "Available"}),
+        (f"{THREE} stopping", "Waking", {"Reconciling", "Available"}),
+        (f"{THREE} held-up=ImageUnavailable,ErrImagePull", "QuorumAtRisk", {"Stalled", "Available", "Degraded"}),
+        (f"{THREE} held-up=PodRefused,exceeded_quota", "QuorumAtRisk", {"Stalled", "Available", "Degraded"}),
+        (f"{THREE} held-up=PodUnschedulable,no_room", "QuorumAtRisk", {"Reconciling", "Available", "Degraded"}),
         (
             "plan replicas=3 list=unknown\nkv-0 follower leaderless\nkv-1 follower silent=4m\nkv-2 follower silent=4m",
             "QuorumLost",
@@ -172,6 +178,45 @@ def test_own_word_of_a_member_gives_its_version_and_is_evidence_of_why_it_does_n
         ("0.1.0", "Unreachable", f"runs since {from_seconds(NOW_S - 240)} and does not answer"),
         ("0.1.0", "Serving", None),
     ]
+
+
+def test_state_of_a_node_that_its_platform_starts_or_stops_is_said_in_the_platforms_words() -> None:
+    status = composed(
+        "plan replicas=7\nkv-0 leader\nkv-1 follower held-up=Waking,its_pod_is_being_made\n"
+        "kv-2 follower held-up=PodUnschedulable,0/3_nodes_are_available\n"
+        "kv-3 follower held-up=MemberFailing,exit_137:_out_of_memory\nkv-4 follower stopping\n"
+        "kv-5 added held-up=ImageUnavailable,ErrImagePull\nkv-6 follower outdated"
+    )
+    assert [(one.state, one.reason) for one in status.members] == [
+        ("Serving", None),
+        ("Starting", "its pod is being made"),
+        ("Down", "0/3 nodes are available"),
+        ("Failing", "exit 137: out of memory"),
+        ("Stopping", "is being stopped"),
+        ("Joining", "ErrImagePull"),
+        ("Serving", "runs as an earlier specification says"),
+    ]
+
+
+def test_spread_is_said_of_voters_where_machines_are_known() -> None:
+    """Of learners not: they carry no quorum."""
+    shared = composed("plan replicas=3\nkv-0 leader host=m1\nkv-1 follower host=m2\nkv-2 follower host=m1")
+    assert (condition(shared, "Spread").status, condition(shared, "Spread").message) == (
+        "False",
+        "kv-0, kv-2 run on m1",
+    )
+    apart = "plan replicas=3\nkv-0 leader host=m1\nkv-1 follower host=m2\nkv-2 learner log=10% host=m1"
+    assert condition(composed(apart), "Spread").status == "True"
+    assert "Spread" not in truths(composed(THREE))
+
+
+def test_ready_says_what_is_wrong_and_what_is_done_about_it() -> None:
+    down = "plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 follower down=was_killed"
+    message = condition(composed(down), "Ready").message
+    assert message.startswith("2 of 3 voters serve; kv-2 is Down: was killed; ")
+    assert message.endswith("; now: StartNodes kv-2")
+    silent = condition(composed(down.replace("down=was_killed", "silent=4m")), "Ready").message
+    assert silent.endswith("; waits for kv-2 to answer")
 
 
 def test_since_and_transition_times_stay_until_something_changes() -> None:
