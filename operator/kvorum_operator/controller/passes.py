@@ -11,13 +11,11 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import ValidationError
+from typing import Literal
 
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.timestamps import from_seconds
-from kvorum_operator.api.v1alpha1 import Condition, InvalidCluster, KVCluster, PlanStatus, Status, parse
+from kvorum_operator.api.v1alpha1 import Condition, InvalidCluster, KVCluster, PlanStatus, Status, parse_spec, status_of
 from kvorum_operator.cluster import status as statuses
 from kvorum_operator.cluster.events import Event, changes
 from kvorum_operator.cluster.step import Hold, Step
@@ -43,8 +41,6 @@ MOVING_S = 1.0  # something is under way that no event tells of
 MOVING_SHARE = 0.1  # what has not moved for ten minutes need not be looked at each second
 SETTLED_S = 60.0
 SETTLED_SHARE = 0.1  # by so much earlier, differently for each cluster: not all at once
-
-DOCUMENT = ("apiVersion", "kind", "metadata", "spec")  # of which a status that cannot be read is no part
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +160,7 @@ class Passes:
         """The pass itself. A document that cannot be read freezes its cluster as the last that could describes it."""
         held = None
         try:
-            kept.readable = parse({part: live[part] for part in DOCUMENT if part in live})
+            kept.readable = parse_spec(live)
         except InvalidCluster as error:
             held = Hold(Reason.SPEC_INVALID, "; ".join(error.problems), "spec to be put right")
         before = kept.reconciler.status
@@ -242,18 +238,6 @@ def moving_s(quiet_s: float, left_s: float | None, settled_s: float) -> float:
     """
     again_s = min(settled_s, max(MOVING_S, quiet_s * MOVING_SHARE))
     return again_s if left_s is None else min(again_s, max(MOVING_S, left_s))
-
-
-def status_of(live: Manifest) -> Status:
-    """What it says. Of one that cannot be read, as another version of the operator may have written it, the latch."""
-    found: Any = live.get("status") or {}
-    try:
-        return Status.model_validate(found)
-    except ValidationError:
-        try:
-            return Status.model_validate({"clusterID": found.get("clusterID")})
-        except ValidationError:
-            return Status()
 
 
 def unreadable(before: Status, held: Hold, generation: int, now_s: float) -> Status:

@@ -1,16 +1,14 @@
 """This machine as a platform of the pass: sees processes, directories and ports, and does what a step says."""
 
-import hashlib
-import json
 import socket
 import time
 from urllib.parse import urlsplit
 
-from kvorum_operator.api.v1alpha1 import Engine, KVCluster, Settings
+from kvorum_operator.api.v1alpha1 import Engine, KVCluster
 from kvorum_operator.cluster.observation import Address, Node, Observation, Record
 from kvorum_operator.cluster.step import Bootstrap, Discard, Restart, StartNodes, StopNodes
 from kvorum_operator.objects import labels
-from kvorum_operator.objects.member_file import SEALED_REFUSAL, Place, member_file, settings_of
+from kvorum_operator.objects.member_file import SEALED_REFUSAL, Place, member_file, settings_mark
 from kvorum_operator.platforms.local import member_log
 from kvorum_operator.platforms.local.engines import Programs
 from kvorum_operator.platforms.local.processes import Processes, Run, listeners
@@ -141,11 +139,6 @@ class LocalPlatform:
 
 def uid_of(run: Run) -> str:
     return f"{run.pid}@{run.started_s}"
-
-
-def settings_mark(settings: Settings) -> str:
-    """Equal marks are equal settings."""
-    return hashlib.sha256(json.dumps(settings_of(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def port_taken(address: Address) -> str | None:

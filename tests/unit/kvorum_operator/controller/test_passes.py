@@ -1,12 +1,10 @@
 """When a cluster is looked at again, and the status of one that cannot be read. The passes themselves are tested on a
 real Kubernetes."""
 
-from typing import Any
-
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Status
 from kvorum_operator.cluster.step import Hold
-from kvorum_operator.controller.passes import MOVING_S, SETTLED_S, moving_s, status_of, unreadable
+from kvorum_operator.controller.passes import MOVING_S, SETTLED_S, moving_s, unreadable
 
 HELD = Hold(Reason.SPEC_INVALID, "spec.replicas: must be at most 9 (it is 10)", "spec to be put right")
 
@@ -50,10 +48,3 @@ def test_what_was_known_of_a_cluster_stays_when_its_document_cannot_be_read() ->
 def test_condition_keeps_the_instant_of_its_last_change() -> None:
     first = unreadable(Status(), HELD, generation=4, now_s=0)
     assert conditions(unreadable(first, HELD, generation=5, now_s=1000)) == conditions(first)
-
-
-def test_status_that_cannot_be_read_keeps_the_latch() -> None:
-    live: dict[str, Any] = {"status": {"clusterID": "abc", "ofALaterVersion": True}}
-    assert status_of(live) == Status(cluster_id="abc")
-    assert status_of({"status": {"clusterID": 7}}) == status_of({}) == Status()
-    assert status_of({"status": {"replicas": 3}}).replicas == 3
