@@ -1,7 +1,7 @@
 """What every model of the resource is made of: how fields are named, how a wrong value is told, and rules in CEL.
 
 The same rule stands twice, in pydantic for the operator and in CEL for the API server, and both stand side by side, so
-that one is not changed without the other. tests/kubernetes/test_admission.py asks both of them the same questions.
+that one is not changed without the other. tests/kubernetes/test_core_admission.py asks both of them the same questions.
 """
 
 from collections.abc import Callable

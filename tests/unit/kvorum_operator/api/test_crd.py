@@ -80,7 +80,7 @@ def test_columns_say_whether_it_is_well_and_what_it_is_doing() -> None:
 
 
 def test_rules_in_cel_say_what_to_do() -> None:
-    """That they are CEL, are within its cost, and refuse what they should: tests/kubernetes/test_admission.py."""
+    """That they are CEL, are within its cost, and refuse what they should: tests/kubernetes/test_core_admission.py."""
     messages = [
         rule["message"]
         for _, node in nodes(version()["schema"]["openAPIV3Schema"])

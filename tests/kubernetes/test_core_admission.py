@@ -34,7 +34,7 @@ def namespace(api: ApiServer) -> Iterator[str]:
     try:
         yield NAMESPACE
     finally:
-        api.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        api.kubectl("delete", "namespace", NAMESPACE)
 
 
 def document(spec: Mapping[str, Any], name: str = "demo") -> dict[str, Any]:
