@@ -4,6 +4,7 @@ Asleep or paused clusters cost an operator what settled ones do, and leave the m
 """
 
 import json
+import os
 import signal
 import statistics
 import threading
@@ -28,7 +29,7 @@ STUCK = "stuck"  # of three members, that are stopped
 COUNT = ASLEEP + PAUSED + UNSCHEDULABLE + LIVE + 1
 EDITS = 120
 EDIT_EVERY_S = 0.1
-SETTLE_S, IDLE_S = 90.0, 180.0
+SETTLE_S, IDLE_S = 60.0, 120.0
 MEMORY_MB, IDLE_CPU_PERCENT, ACTION_S, FIRST_STATUS_S = 300, 5, 2, 60
 MEGABYTE = 1 << 20
 
@@ -116,6 +117,7 @@ def percentile(values: list[float], part: float) -> float:
     return sorted(values)[min(len(values) - 1, int(part * len(values)))]
 
 
+@pytest.mark.timeout(1800)
 def test_two_hundred_clusters_are_little_work_and_one_that_is_stuck_delays_no_other(own_stage: Stage) -> None:
     api, operator = own_stage.api, own_stage.operator
     observed = Observed(api)
@@ -134,6 +136,7 @@ def test_two_hundred_clusters_are_little_work_and_one_that_is_stuck_delays_no_ot
     wait_until(
         lambda: all(is_ready(observed.statuses.get(name, {})) for name in live), 600, "who may run is ready", poll_s=0.5
     )
+    print(f"load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors, which are the Kubernetes' too")
     print(f"{LIVE} clusters of one member and one of three are ready after {time.monotonic() - began_s:.0f} s")
 
     assert operator.process is not None

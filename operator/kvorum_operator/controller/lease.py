@@ -21,7 +21,7 @@ from kvorum_operator.reconcile import Fenced
 DURATION_S = 15  # how long others wait without seeing a change
 RENEW_DEADLINE_S = 10.0  # the rest, 5 s, is for a write that had left when the deadline passed
 RETRY_S = 2.0  # between two renewals, or two looks
-CALL_S_MAX = 3.0  # so that two renewals that hang still leave time for a third
+CALL_S_MAX = 4.0  # so that a renewal that hangs leaves time for another
 
 log = logging.getLogger(__name__)
 
@@ -136,11 +136,10 @@ class Leadership:
     async def _take_or_renew(self) -> None:
         election, began_s = self._election, self._clock()
         if election.holds(began_s):
-            try:
+            with contextlib.suppress(Conflict, NotFound):
                 await self._write(election.identity, DURATION_S)
-            except (Conflict, NotFound):
-                await self._look()  # somebody else wrote or deleted it; by the next round we know who
-            return
+                return
+            # Somebody else wrote or deleted it, or it was we, and the answer did not arrive.
         await self._look()
         if election.may_take(self._clock()):
             with contextlib.suppress(Conflict):  # another was faster

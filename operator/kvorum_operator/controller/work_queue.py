@@ -2,7 +2,8 @@
 
 Knows keys and instants, nothing of Kubernetes. WorkQueue is a plain state machine that is told the time; Workers runs
 it on an event loop. There are two lanes, taken from in turns: what a person just changed does not stand behind the
-hundreds of clusters that are looked at again because their time has come, and those do not starve either.
+hundreds of clusters that are looked at again because their time has come, and those do not starve either. Nor do they
+take all the workers, each of which may hang on a cluster whose members do not answer.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import NamedTuple
 
+ORDINARY_SHARE = 4  # one worker in so many may work on what nobody has just changed
 BACK_OFF_S_MIN, BACK_OFF_S_MAX = 0.5, 60.0  # after the first failure of a cluster, doubled with each further one
 
 
@@ -33,12 +35,15 @@ class Lane(Enum):
 class WorkQueue:
     """A key is in one place: waiting for its time, due, or being worked on (and then perhaps due again after that)."""
 
-    def __init__(self) -> None:
+    def __init__(self, ordinary_count_max: int) -> None:
+        """ordinary_count_max: of how many ordinary keys may be worked on at once."""
+        self._ordinary_count_max = ordinary_count_max
         self._waiting: dict[Key, float] = {}  # until when
         self._times: list[tuple[float, int, Key]] = []  # a heap; what does not agree with _waiting is out of date
         self._count = itertools.count()  # keys of one instant stay in their order
         self._due: dict[Lane, dict[Key, float]] = {lane: {} for lane in Lane}  # since when, in order
         self._working: dict[Key, float] = {}  # since when
+        self._working_ordinary: set[Key] = set()
         self._again: dict[Key, tuple[Lane, float]] = {}  # asked for while it was worked on
         self._failures_count: dict[Key, int] = {}
         self._turn = Lane.CHANGED
@@ -70,14 +75,18 @@ class WorkQueue:
     def take(self, now_s: float) -> Key | None:
         """The next key to work on; it must be finished."""
         self._let_due(now_s)
-        for lane in (self._turn, *(other for other in Lane if other is not self._turn)):
-            if self._due[lane]:
-                key = next(iter(self._due[lane]))
-                del self._due[lane][key]
-                self._working[key] = now_s
-                self._turn = Lane.ORDINARY if lane is Lane.CHANGED else Lane.CHANGED
-                return key
-        return None
+        full = len(self._working_ordinary) >= self._ordinary_count_max
+        open_lanes = [lane for lane in Lane if self._due[lane] and not (full and lane is Lane.ORDINARY)]
+        if not open_lanes:
+            return None
+        lane = self._turn if self._turn in open_lanes else open_lanes[0]
+        key = next(iter(self._due[lane]))
+        del self._due[lane][key]
+        self._working[key] = now_s
+        if lane is Lane.ORDINARY:
+            self._working_ordinary.add(key)
+        self._turn = Lane.ORDINARY if lane is Lane.CHANGED else Lane.CHANGED
+        return key
 
     def _let_due(self, now_s: float) -> None:
         while self._times and self._times[0][0] <= now_s:
@@ -113,6 +122,7 @@ class WorkQueue:
 
     def _leave(self, key: Key, now_s: float) -> None:
         del self._working[key]
+        self._working_ordinary.discard(key)
         if key in self._again:
             lane, since_s = self._again.pop(key)
             self._due[lane][key] = since_s
@@ -150,7 +160,7 @@ class Workers:
     def __init__(
         self, work: Callable[[Key], Awaitable[float | None]], workers_count_max: int, clock: Callable[[], float]
     ) -> None:
-        self.queue = WorkQueue()
+        self.queue = WorkQueue(max(1, workers_count_max // ORDINARY_SHARE))
         self._work = work
         self._workers_count_max = workers_count_max
         self._clock = clock

@@ -19,7 +19,7 @@ def all_due(queue: WorkQueue, now_s: float) -> list[Key]:
 
 
 def test_key_that_is_added_often_is_worked_on_once() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     for _ in range(3):
         queue.add(A, 0)
     assert len(queue) == 1
@@ -27,7 +27,7 @@ def test_key_that_is_added_often_is_worked_on_once() -> None:
 
 
 def test_key_is_not_worked_on_twice_at_a_time_and_again_after_what_came_meanwhile() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     queue.add(A, 0)
     assert queue.take(0) == A
     queue.add(A, 1)
@@ -37,7 +37,7 @@ def test_key_is_not_worked_on_twice_at_a_time_and_again_after_what_came_meanwhil
 
 
 def test_key_that_finished_comes_back_after_its_time_and_not_before() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     queue.add(A, 0)
     queue.take(0)
     queue.finish(A, 1, again_s=60)
@@ -47,7 +47,7 @@ def test_key_that_finished_comes_back_after_its_time_and_not_before() -> None:
 
 
 def test_key_that_finished_for_good_never_comes_back() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     queue.add(A, 0)
     queue.take(0)
     queue.finish(A, 1, again_s=None)
@@ -56,7 +56,7 @@ def test_key_that_finished_for_good_never_comes_back() -> None:
 
 
 def test_event_shortens_the_wait_and_the_wait_is_then_forgotten() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     queue.add(A, 0)
     queue.take(0)
     queue.finish(A, 1, again_s=60)
@@ -68,7 +68,7 @@ def test_event_shortens_the_wait_and_the_wait_is_then_forgotten() -> None:
 
 
 def test_cluster_that_comes_back_at_once_stands_behind_those_that_wait() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     for key in (A, B, C):
         queue.add(key, 0)
     order: list[Key] = []
@@ -79,7 +79,7 @@ def test_cluster_that_comes_back_at_once_stands_behind_those_that_wait() -> None
 
 
 def test_edit_overtakes_hundreds_that_wait_and_starves_none() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     resynced = [Key("prod", f"resynced-{number}") for number in range(200)]
     edited = [Key("prod", f"edited-{number}") for number in range(5)]
     for key in resynced:
@@ -91,8 +91,29 @@ def test_edit_overtakes_hundreds_that_wait_and_starves_none() -> None:
     assert len(set(resynced) & set(first)) == 5
 
 
+def test_lanes_take_turns_while_both_have_something() -> None:
+    queue = WorkQueue(100)
+    for number in range(3):
+        queue.add(Key("prod", f"resynced-{number}"), 0)
+        queue.add(Key("prod", f"edited-{number}"), 0, Lane.CHANGED)
+    order = [key.name.partition("-")[0] for key in all_due(queue, 0)]
+    assert order == ["edited", "resynced"] * 3
+
+
+def test_ordinary_work_that_hangs_leaves_workers_to_what_was_edited() -> None:
+    queue = WorkQueue(2)
+    for key in (A, B, C):
+        queue.add(key, 0)
+    assert all_due(queue, 0) == [A, B]
+    edited = Key("prod", "edited")
+    queue.add(edited, 1, Lane.CHANGED)
+    assert all_due(queue, 1) == [edited]
+    queue.finish(A, 2, again_s=None)
+    assert all_due(queue, 2) == [C]
+
+
 def test_edit_of_a_key_that_waits_in_the_ordinary_lane_moves_it_up() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     queue.add(A, 0)
     queue.add(B, 0)
     queue.add(B, 1, Lane.CHANGED)
@@ -100,7 +121,7 @@ def test_edit_of_a_key_that_waits_in_the_ordinary_lane_moves_it_up() -> None:
 
 
 def test_failures_back_off_to_a_bound_and_success_forgets_them() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     now_s = 0.0
     queue.add(A, now_s)
     waits: list[float] = []
@@ -117,7 +138,7 @@ def test_failures_back_off_to_a_bound_and_success_forgets_them() -> None:
 
 
 def test_back_off_is_ended_by_an_edit_and_not_by_other_events() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     queue.add(A, 0)
     queue.take(0)
     queue.add(A, 0)  # as its own writes make events
@@ -129,7 +150,7 @@ def test_back_off_is_ended_by_an_edit_and_not_by_other_events() -> None:
 
 
 def test_edit_during_a_pass_that_fails_is_tried_at_once() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     queue.add(A, 0)
     queue.take(0)
     queue.add(A, 1, Lane.CHANGED)
@@ -138,7 +159,7 @@ def test_edit_during_a_pass_that_fails_is_tried_at_once() -> None:
 
 
 def test_oldest_counts_what_is_due_what_is_worked_on_and_what_nobody_took() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     assert queue.oldest_s(100) == 0
     queue.add(A, 0)
     assert queue.oldest_s(5) == 5
@@ -150,7 +171,7 @@ def test_oldest_counts_what_is_due_what_is_worked_on_and_what_nobody_took() -> N
 
 
 def test_cleared_queue_has_nothing_due_and_lets_what_is_worked_on_finish() -> None:
-    queue = WorkQueue()
+    queue = WorkQueue(100)
     for key in (A, B):
         queue.add(key, 0)
     queue.take(0)
@@ -160,7 +181,7 @@ def test_cleared_queue_has_nothing_due_and_lets_what_is_worked_on_finish() -> No
     assert all_due(queue, 1000) == []
 
 
-def running(work: Callable[[Key], Awaitable[float | None]], workers_count_max: int = 8) -> Workers:
+def running(work: Callable[[Key], Awaitable[float | None]], workers_count_max: int = 32) -> Workers:
     return Workers(work, workers_count_max, time.monotonic)
 
 
@@ -210,16 +231,16 @@ def test_no_more_than_so_many_are_worked_on_at_once_and_all_in_the_end() -> None
             return None
 
         keys = {Key("prod", str(number)) for number in range(50)}
-        workers = running(work, workers_count_max=4)
+        workers = running(work, workers_count_max=16)
         task = asyncio.create_task(workers.run())
         for key in keys:
-            workers.add(key)
+            workers.add(key, Lane.CHANGED)
 
         async def all_done() -> bool:
             return done == keys
 
         await wait_until_async(all_done, 5, "all are worked on")
-        assert most == 4
+        assert most == 16
         await ended(task)
 
     asyncio.run(case())
