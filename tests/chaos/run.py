@@ -25,7 +25,7 @@ from kvorum.state.store import ALARM, LEASE
 
 from tests.chaos.load import EVERYTHING, STANDING, Load
 from tests.chaos.replay import check, state_at_end
-from tests.chaos.world import ELECTION_S, RECOVERY_S, World
+from tests.chaos.world import ELECTION_S, RECOVERY_S, World, answered
 from tests.kit.deadline import wait_until_async
 from tests.kit.etcd import CACHE
 from tests.kit.processes import kvorum_program
@@ -169,7 +169,7 @@ async def held_by_all(world: World, load: Load) -> None:
     expected = state_at_end(load.history.log)
     for node in world.nodes:
         async with Client([node.endpoint], timeout_s=10) as client:
-            found = await client.range(*EVERYTHING)
+            found = await answered(lambda client=client: client.range(*EVERYTHING), node.describe())  # type: ignore[misc]  # bound
         assert {kv.key: kv for kv in found.kvs} == expected, f"{node.describe()} does not hold what was acknowledged"
 
 

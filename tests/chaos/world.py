@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 from kvorum.client import Client, ClientError, Member
@@ -38,6 +38,7 @@ CALL_S = 5.0
 STOP_S = 60.0  # an etcd first waits for what it asks others: for 7 s for a hash, and more than once
 # etcd writes its lines without blanks, ours has one after each colon.
 BROKEN = re.compile(r'"level": ?"(dpanic|panic|fatal)"|^panic: |Traceback \(most recent call last\)', re.MULTILINE)
+Answer = TypeVar("Answer")
 ONE_WAY, BOTH_WAYS = "partitions one way", "partitions both ways"
 
 
@@ -439,9 +440,18 @@ class World:
                 except ClientError:  # it ended just now
                     return False
 
+            async def all_granted() -> bool:
+                try:
+                    there = await client.leases()
+                    for number in range(1, LEASES_AT_END + 1):
+                        if lease_to_stay + number not in there:
+                            await client.lease_grant(number * LONG_TTL_S, lease_to_stay + number)
+                except ClientError:  # the leader changed
+                    return False
+                return True
+
             await wait_until_async(only_one, RECOVERY_S, f"lease {lease_to_stay} alone is left")
-            for number in range(1, LEASES_AT_END + 1):
-                await client.lease_grant(number * LONG_TTL_S, lease_to_stay + number)
+            await wait_until_async(all_granted, RECOVERY_S, "new leases are there")
         await self._alarm_raised()
         await self.agree()
 
@@ -468,6 +478,21 @@ class World:
                 alarms,
             )
         )
+
+
+async def answered(ask: Callable[[], Awaitable[Answer]], who: str) -> Answer:
+    """Of a read, which is repeated: the leader may change at any time on a busy machine."""
+    answers: list[Answer] = []
+
+    async def once() -> bool:
+        try:
+            answers.append(await ask())
+        except ClientError:
+            return False
+        return True
+
+    await wait_until_async(once, RECOVERY_S, f"{who} answers")
+    return answers[0]
 
 
 def broken_at(log: str) -> str:
