@@ -15,7 +15,7 @@ import pytest
 from kvorum.client import AlarmType, Client, ClientError, Put, Txn
 from kvorum.etcdpb import rpc_pb2 as rpc
 
-from tests.kit.deadline import wait_until_async
+from tests.kit.deadline import wait_until, wait_until_async
 from tests.kit.etcdctl import Etcdctl
 from tests.kit.processes import Cluster, Node, Program
 
@@ -90,13 +90,34 @@ def test_cluster_just_started_takes_no_voter(program: Program, tmp_path: Path) -
         return 0, ""
 
     for attempt in range(ATTEMPTS):
-        began = time.monotonic()
-        with Cluster(program, tmp_path / f"{attempt}") as cluster:
+        cluster = Cluster(program, tmp_path / f"{attempt}", flags=("--heartbeat-interval=50", "--election-timeout=500"))
+        try:
+            cluster.start()
+            apart_s = last_seen_apart(cluster)
+            cluster.nodes[0].wait_healthy()
             answered = asyncio.run(outcome(cluster))
-            if time.monotonic() - began < CONNECTED_S:
+            if time.monotonic() - apart_s < CONNECTED_S:
                 assert answered == UNHEALTHY
                 return
+        finally:
+            cluster.kill()
     raise AssertionError(f"no cluster of {ATTEMPTS} answered within {CONNECTED_S:g} s of its start")
+
+
+def last_seen_apart(cluster: Cluster) -> float:
+    """A moment at which not all members took connections yet; all of them do when this returns."""
+    apart_s = time.monotonic()
+
+    def listening() -> bool:
+        nonlocal apart_s
+        now_s = time.monotonic()
+        if all(node.members_by_peers() for node in cluster.nodes):
+            return True
+        apart_s = now_s
+        return False
+
+    wait_until(listening, SETTLED_S, "all members take connections")
+    return apart_s
 
 
 def test_only_the_leader_moves_leadership(cluster: Cluster) -> None:

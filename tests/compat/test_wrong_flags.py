@@ -88,7 +88,7 @@ def outcome(program: Program, folder: Path, argv: tuple[str, ...], environment: 
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
     return ended.returncode, ended.stdout
 
