@@ -3,7 +3,7 @@
 Judged by what the platform says of each node, never by the specification before. Whoever is known not to serve goes
 at once: nothing is taken down by it, and so a specification that nobody can run with is left behind by the next one.
 Anybody else goes once all others are caught-up voters again: a member that does not come back stops the roll. While one
-fails with today's specification nobody else is given it, also who does not serve: as it is, it may recover.
+fails with today's specification nobody else is given it who may recover as it is.
 """
 
 from kvorum_operator.api.reasons import Reason
@@ -13,14 +13,17 @@ from kvorum_operator.cluster.observation import Entry, Observation
 from kvorum_operator.cluster.rules.leadership import after_hand_over
 from kvorum_operator.cluster.step import Hold, Restart, Step
 
+# With the specification that it is made from, a node that is held up so never runs.
+BEYOND_RECOVERY = (Reason.IMAGE_UNAVAILABLE, Reason.POD_REFUSED)
+
 
 def roll(spec: Spec, seen: Observation) -> Step | Hold | None:
     outdated = [name for name in seen.outdated if name not in seen.lost]  # of those repair says more
     if spec.replicas == 0 or not outdated:
         return None
     staying = [name for name in outdated if not seen.nodes[name].stopping]
-    for name in staying if not failing_with_it(seen) else ():
-        if guard.is_known_idle(name, seen) and not seen.is_waking(name):
+    for name in staying:
+        if guard.is_known_idle(name, seen) and not may_recover(name, seen):
             because = f"{name} does not serve, and is not made from today's specification"
             return Restart(name=name, uid=seen.nodes[name].uid, because=because)
     voters = [entry for entry in seen.entries or () if entry.name in staying and entry.id in seen.voters]
@@ -49,15 +52,25 @@ def roll(spec: Spec, seen: Observation) -> Step | Hold | None:
     return restart(entry, spec, seen)
 
 
+def may_recover(name: str, seen: Observation) -> bool:
+    """Whether a node that does not serve is left as it is: about to start, or today's specification fails elsewhere."""
+    held_up = seen.nodes[name].held_up
+    if held_up is not None and held_up.reason in BEYOND_RECOVERY:
+        return False
+    return seen.is_waking(name) or bool(failing_with_it(seen))
+
+
 def failing_with_it(seen: Observation) -> dict[str, str]:
-    """Nodes that are made from today's specification and are known to fail. Machines that are full tell nothing."""
-    return {
-        name: f"does not run: {node.held_up.text}"
-        for name, node in seen.nodes.items()
-        if node.current
-        and node.held_up is not None
-        and node.held_up.reason not in (Reason.WAKING, Reason.POD_UNSCHEDULABLE)
-    }
+    """Nodes that are made from today's specification and are known to fail. That machines are full, or that a member's
+    data is gone, is not the specification's fault.
+    """
+    found = {}
+    for name, node in seen.nodes.items():
+        if node.current and node.held_up is not None:
+            lost = name in seen.lost and node.held_up.reason not in BEYOND_RECOVERY
+            if not lost and node.held_up.reason not in (Reason.WAKING, Reason.POD_UNSCHEDULABLE):
+                found[name] = f"does not run: {node.held_up.text}"
+    return found
 
 
 def not_back(seen: Observation) -> dict[str, str]:

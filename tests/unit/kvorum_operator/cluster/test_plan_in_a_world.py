@@ -470,7 +470,8 @@ class World:
         assert step.uid == str(self.uids[name]), "another node was meant"
         assert name not in self.stopping, f"{name} was told to end before"
         failed = {one for one, why in self.held.items() if why is Reason.IMAGE_UNAVAILABLE}
-        assert name in self.saying or not any(self.made[one] == self.edition for one in failed), "what fails is spread"
+        hopeless = name in self.saying or name in failed
+        assert hopeless or not any(self.made[one] == self.edition for one in failed), "what fails is spread"
         # What served neither now nor a moment ago nobody relies on.
         if member is not None and not member.learner and self.serves(member) and name in self.ready:
             self.take_down(member)
