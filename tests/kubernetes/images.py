@@ -4,6 +4,7 @@
 Nothing is pushed anywhere.
 """
 
+import fcntl
 import gzip
 import hashlib
 import json
@@ -71,11 +72,14 @@ class SharedKubernetes:
 
     def build(self, dockerfile: Path, context: Path, tag: str, archive: Path, arguments: Mapping[str, str]) -> None:
         options = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
-        run(
-            *(str(CLUSTER), "image-build", str(context), "--file", str(dockerfile), "--tag", tag),
-            *("--output", str(archive), *options),
-            environment=self._environment,
-        )
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with (FOLDER / "build.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time: two builds unmount each other's layers
+            run(
+                *(str(CLUSTER), "image-build", str(context), "--file", str(dockerfile), "--tag", tag),
+                *("--output", str(archive), *options),
+                environment=self._environment,
+            )
 
     def base(self, folder: Path) -> Path:
         return Path(run(str(CLUSTER), "python-image", environment=self._environment).splitlines()[-1])
