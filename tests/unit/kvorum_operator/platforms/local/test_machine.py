@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from kvorum_operator.api.v1alpha1 import Engine, KVCluster, parse
 from kvorum_operator.cluster.observation import Address, Entry, Node, Observation
-from kvorum_operator.cluster.step import StartNodes
+from kvorum_operator.cluster.step import Restart, StartNodes
 from kvorum_operator.platforms.local.engines import Programs
 from kvorum_operator.platforms.local.machine import LocalPlatform
 from kvorum_operator.platforms.local.state_directory import StateDirectory, addresses
@@ -20,9 +20,9 @@ from tests.kit.ports import free_ports
 REFUSAL = json.dumps({"level": "fatal", "msg": "discovery failed", "error": 'couldn\'t find local name "kv-0"'})
 
 
-def cluster(engine: Engine) -> KVCluster:
+def cluster(engine: Engine, **settings: str) -> KVCluster:
     document = {"apiVersion": "kvorum.dev/v1alpha1", "kind": "KVCluster", "metadata": {"name": "kv"}}
-    return parse({**document, "spec": {"engine": engine, "replicas": 3}})
+    return parse({**document, "spec": {"engine": engine, "replicas": 3, "settings": settings}})
 
 
 class Stage:
@@ -50,8 +50,12 @@ class Stage:
         seen = Observation(now_s=1.0, addresses=found, latched_cluster_id=0xC1, entries=(entry,))
         asyncio.run(self.platform.start_nodes(StartNodes(because="", names=(name,)), cluster(engine), seen))
 
-    def look(self, engine: Engine = Engine.KVORUM) -> Scene:
-        return asyncio.run(self.platform.look(cluster(engine)))
+    def look(self, engine: Engine = Engine.KVORUM, **settings: str) -> Scene:
+        return asyncio.run(self.platform.look(cluster(engine, **settings)))
+
+    def restart(self, name: str, uid: str) -> None:
+        seen = Observation(now_s=1.0, addresses=addresses(self.identity))
+        asyncio.run(self.platform.restart(Restart(because="", name=name, uid=uid), seen))
 
     def wait_ended(self, name: str) -> Node:
         wait_until(lambda: not self.look().nodes[name].running, 10.0, f"{name} ended")
@@ -109,3 +113,21 @@ def test_another_end_without_data_is_no_evidence(stage: Stage) -> None:
     stage.program(Engine.KVORUM, "echo no; exit 1")
     stage.start("kv-0", Engine.KVORUM)
     assert not stage.wait_ended("kv-0").found_no_data
+
+
+def test_member_is_outdated_while_it_runs_with_other_settings_and_restart_ends_this_very_process(stage: Stage) -> None:
+    stage.program(Engine.KVORUM, "exec sleep 60")
+    stage.start("kv-0", Engine.KVORUM)
+    try:
+        assert stage.look().nodes["kv-0"].current
+        node = stage.look(logLevel="warn").nodes["kv-0"]
+        assert (node.running, node.current) == (True, False)
+        with pytest.raises(StepFailed, match="kv-0 is another process by now"):
+            stage.restart("kv-0", "an earlier one")
+        assert stage.look().nodes["kv-0"].running
+        stage.restart("kv-0", node.uid)
+        node = stage.look(logLevel="warn").nodes["kv-0"]
+        assert (node.running, node.current, node.ended) == (False, True, "was stopped"), "its next start is of today"
+        assert node.retry_at_s <= stage.look().now_s, "and at once"
+    finally:
+        asyncio.run(stage.platform.stop(("kv-0",)))
