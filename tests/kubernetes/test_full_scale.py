@@ -5,10 +5,12 @@ Asleep or paused clusters cost an operator what settled ones do, and leave the m
 
 import json
 import os
+import re
 import signal
 import statistics
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.kit.deadline import wait_until
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.cluster import condition_of
 from tests.kubernetes.figures import note
+from tests.kubernetes.operators import OperatorProcess
 from tests.kubernetes.stage import CRD, Images, Stage, grant, make_namespace, remove_namespace
 
 NAMESPACE = "kvorum-scale"
@@ -113,6 +116,18 @@ def processes_of(api: ApiServer, cluster: str) -> list[psutil.Process]:
     return found
 
 
+def writes_of(operator: OperatorProcess) -> dict[tuple[str, str], int]:
+    """How often it has written, by verb and resource, as its metrics count."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{operator.metrics_port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    counted = re.findall(r'kvorum_operator_api_calls_total{code="\d+",resource="(\w+)",verb="(\w+)"} ([0-9.]+)', text)
+    found: dict[tuple[str, str], int] = {}
+    for resource, verb, count in counted:
+        if verb not in ("get", "list"):
+            found[verb, resource] = found.get((verb, resource), 0) + int(float(count))
+    return found
+
+
 def percentile(values: list[float], part: float) -> float:
     return sorted(values)[min(len(values) - 1, int(part * len(values)))]
 
@@ -142,10 +157,13 @@ def test_two_hundred_clusters_are_little_work_and_one_that_is_stuck_delays_no_ot
     assert operator.process is not None
     process = psutil.Process(operator.process.pid)
     wait_until(partial(is_over, time.monotonic() + SETTLE_S), SETTLE_S + 5, "it settled", poll_s=1)
-    before, before_s = process.cpu_times(), time.monotonic()
+    before, before_s, writes_before = process.cpu_times(), time.monotonic(), writes_of(operator)
     wait_until(partial(is_over, before_s + IDLE_S), IDLE_S + 5, "the time is over", poll_s=1)
     after, passed_s = process.cpu_times(), time.monotonic() - before_s
+    written = {what: count - writes_before.get(what, 0) for what, count in writes_of(operator).items()}
     busy = 100 * (after.user + after.system - before.user - before.system) / passed_s
+    changed = {what: count for what, count in written.items() if count and what[1] != "leases"}
+    assert not changed, f"nothing changed for {IDLE_S:g} s, and the operator wrote {changed}"
     note(f"memory of the operator with {COUNT} clusters", process.memory_info().rss / MEGABYTE, "MB", MEMORY_MB)
     note(f"idle CPU of the operator with {COUNT} clusters", busy, "% of a core", IDLE_CPU_PERCENT)
 

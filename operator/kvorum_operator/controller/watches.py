@@ -29,7 +29,7 @@ from kvorum_operator.platforms.kubernetes.client import (
 )
 
 LOOK_S = 1.0
-FIRST_WORD_S = 30.0  # from the start until each watch has its list
+FIRST_WORD_S = 60.0  # from the start until each watch has its list
 SILENCE_S = 150.0  # bookmarks come each minute, kopf connects anew after 70 s without
 AGAIN_S_MIN, AGAIN_S_MAX = 1.0, 30.0
 OBSTACLE_S = 3.0  # to look whether a CRD or a permission that was missing is there
@@ -49,7 +49,8 @@ class Watches:
         self._namespaces = tuple(namespaces)
         self._registry = registry
         self._clock = clock
-        self._heard_s: dict[str, float] = {}  # by path; written by kopf's thread
+        self._heard_s: dict[str, float] = {}  # by path; written by kopf's thread, too
+        self._streams: dict[str, tuple[aiohttp.ClientResponse, int]] = {}  # by path; and how many bytes it had brought
         self._began_s = clock()
         self.paths = [
             Call("watch", "GET", resource, namespace).path for resource in WATCHED for namespace in namespaces or ("",)
@@ -71,6 +72,14 @@ class Watches:
     def hear(self, path: str) -> None:
         """The API server said something to the watch of that path."""
         self._heard_s[path] = self._clock()
+
+    def listen(self) -> None:
+        """Notes which streams brought something since the last time: the tracing of aiohttp tells of none of it."""
+        for path, (stream, bytes_before) in list(self._streams.items()):
+            bytes_now = stream.content.total_bytes
+            if bytes_now != bytes_before:
+                self._streams[path] = (stream, bytes_now)
+                self.hear(path)
 
     async def run(self) -> None:
         again_s = AGAIN_S_MIN
@@ -114,7 +123,7 @@ class Watches:
         ended: asyncio.Future[str] = loop.create_future()
         stopping: list[Callable[[], object]] = []
         self._began_s = self._clock()
-        self._heard_s = {}
+        self._heard_s, self._streams = {}, {}
 
         async def operate() -> None:
             flag = asyncio.Event()
@@ -146,6 +155,7 @@ class Watches:
         try:
             while not ended.done():
                 await asyncio.wait((ended,), timeout=LOOK_S)
+                self.listen()
                 if self._deaf():
                     return f"a watch has heard nothing for {self.silent_s():.0f}s"
             return ended.result()
@@ -159,30 +169,30 @@ class Watches:
         return self.silent_s() > (SILENCE_S if begun else FIRST_WORD_S)
 
     async def _log_in(self, **_: object) -> kopf.AiohttpSession:
-        """A session that notes what each watch hears."""
+        """kopf's login, with a session of ours."""
         await asyncio.sleep(max(0.0, self._login_s + LOGIN_S_MIN - self._clock()))
         self._login_s = self._clock()
         login = read_login()
+        return kopf.AiohttpSession(
+            aiohttp_session=self.session_of(login), server=login.server, default_namespace=login.default_namespace
+        )
+
+    def session_of(self, login: kopf.ConnectionInfo) -> aiohttp.ClientSession:
+        """Notes what each watch hears."""
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._hear_answer)
-        trace.on_response_chunk_received.append(self._hear_chunk)
-        session = aiohttp.ClientSession(
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=login.as_ssl_context()),
             headers=login.as_http_headers(),
             proxy=login.proxy_url,
             trust_env=login.trust_env,
             trace_configs=[trace],
         )
-        return kopf.AiohttpSession(
-            aiohttp_session=session, server=login.server, default_namespace=login.default_namespace
-        )
 
     async def _hear_answer(self, _session: Any, _context: Any, said: aiohttp.TraceRequestEndParams) -> None:
         if said.response.ok:
+            self._streams[said.url.path] = (said.response, 0)
             self.hear(said.url.path)
-
-    async def _hear_chunk(self, _session: Any, _context: Any, said: aiohttp.TraceResponseChunkReceivedParams) -> None:
-        self.hear(said.url.path)
 
 
 def missing(resource: Resource) -> str:
