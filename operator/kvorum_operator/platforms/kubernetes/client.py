@@ -19,6 +19,7 @@ import kopf
 import yaml
 
 from kvorum_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
+from kvorum_operator.members.last_words import shortened
 
 FIELD_MANAGER = "kvorum-operator"
 CALL_TIMEOUT_S = 10.0  # an API server that takes longer for one small object is not well: the next pass asks again
@@ -84,13 +85,25 @@ RESOURCES = {
 
 
 class KubernetesError(Exception):
-    """The API server did not do it. status: HTTP's, 0 without an answer. reason: the API's own word for it."""
+    """The API server did not do it. The text, for a person, is one line of bounded length.
 
-    def __init__(self, what: str, status: int, reason: str, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(f"{what}: {message}")
+    status: HTTP's, 0 without an answer. reason: the API's own word for it. causes: what is wrong with each field.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        status: int,
+        reason: str,
+        message: str,
+        causes: tuple[str, ...] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(f"{what}: {shortened(message)}")
         self.status = status
         self.reason = reason
         self.message = message
+        self.causes = causes
         self.retry_after_s = retry_after_s  # as the server wishes it
 
 
@@ -358,8 +371,9 @@ def error_of(call: Call, status: int, answer: Manifest | None, retry_after: str 
         kind = AlreadyExists if reason == "AlreadyExists" else Conflict
     elif status < HTTPStatus.BAD_REQUEST or status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = Unavailable
+    causes = tuple(str(cause.get("message", "")) for cause in (said.get("details") or {}).get("causes") or ())
     seconds = float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
-    return kind(str(call), status, reason, message, seconds)
+    return kind(str(call), status, reason, message, causes, seconds)
 
 
 def read_login() -> kopf.ConnectionInfo:

@@ -39,7 +39,8 @@ from kvorum_operator.platforms.kubernetes.pods import is_beyond_reach, seconds
 from kvorum_operator.platforms.kubernetes.volumes import adopted, corrected, is_before, is_fresh, is_going, volume_of
 from kvorum_operator.reconcile import ObjectRefused, Scene, StepFailed
 
-IMMUTABLE = "updates to statefulset spec for fields other than"  # the API server's own words
+# The API server's own words: those of 1.29 to 1.36, and those since.
+IMMUTABLE = ("updates to statefulset spec for fields other than", "field is immutable")
 # Made for some clusters only, and deleted where they are not wanted any more. No member needs them to run.
 EXTRA = frozenset({POD_DISRUPTION_BUDGETS, POD_MONITORS})
 
@@ -254,5 +255,10 @@ def require_in_time(claim: Manifest, now_s: float) -> None:
 
 
 def is_immutable(refusal: BaseException | None) -> bool:
-    """Whether the API server refused a change of what cannot be changed in a StatefulSet."""
-    return isinstance(refusal, Refused) and refusal.reason == "Invalid" and IMMUTABLE in refusal.message
+    """Whether the API server refused a StatefulSet for what cannot be changed, and for nothing else.
+
+    What else it may object to it would object to in a new one, too: there would be none.
+    """
+    if not isinstance(refusal, Refused) or refusal.reason != "Invalid" or not refusal.causes:
+        return False
+    return all(any(words in cause for words in IMMUTABLE) for cause in refusal.causes)

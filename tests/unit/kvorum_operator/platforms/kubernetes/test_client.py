@@ -69,6 +69,15 @@ def test_answers_are_told_apart_by_what_a_caller_can_do(
     assert (said or {"message": f"HTTP {status}"})["message"] in str(error)
 
 
+def test_refusal_names_each_field_and_keeps_to_one_short_line() -> None:
+    causes = [{"reason": "FieldValueInvalid", "field": "spec", "message": "field is immutable"}]
+    said = {**answer("Invalid", "spec is\nwrong " * 500), "details": {"causes": causes}}
+    error = error_of(Call("patch", "PATCH", client.PODS, "db", "kv-0"), 422, said, None)
+    assert error.causes == ("field is immutable",)
+    assert len(str(error)) < 350
+    assert "\n" not in str(error)
+
+
 @pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), (None, None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)])
 def test_server_may_say_for_how_long_it_is_busy(header: str | None, seconds: float | None) -> None:
     assert error_of(Call("get", "GET", client.PODS, "db"), 429, None, header).retry_after_s == seconds

@@ -63,15 +63,25 @@ def test_object_is_ours_by_its_owner_else_by_its_label(metadata: dict[str, Any],
     assert why_not_ours({"metadata": metadata}, cluster()) == why
 
 
-def test_only_the_api_servers_own_word_makes_a_stateful_set_anew() -> None:
-    words = (
-        'StatefulSet.apps "kv" is invalid: spec: Forbidden: updates to statefulset spec for fields other than '
-        "'replicas', 'ordinals', 'template' are forbidden"
-    )
-    assert is_immutable(Refused("patch", 422, "Invalid", words))
-    assert not is_immutable(Refused("patch", 422, "Invalid", "spec.template: Required value"))
-    assert not is_immutable(Refused("patch", 403, "Forbidden", words))  # a webhook's
-    assert not is_immutable(Conflict("patch", 409, "Conflict", words))
+FORBIDDEN = "Forbidden: updates to statefulset spec for fields other than 'replicas', 'template' are forbidden"
+IMMUTABLE = 'Invalid value: "other": field is immutable'
+UNSUPPORTED = 'Unsupported value: "Never": supported values: "Always"'
+
+
+@pytest.mark.parametrize(
+    ("refusal", "anew"),
+    [
+        (Refused("patch", 422, "Invalid", "", (FORBIDDEN,)), True),
+        (Refused("patch", 422, "Invalid", "", (IMMUTABLE, IMMUTABLE)), True),
+        (Refused("patch", 422, "Invalid", "", (IMMUTABLE, UNSUPPORTED)), False),  # there would be none afterwards
+        (Refused("patch", 422, "Invalid", ""), False),
+        (Refused("patch", 403, "Forbidden", IMMUTABLE, (IMMUTABLE,)), False),  # a webhook's
+        (Conflict("patch", 409, "Conflict", "", (IMMUTABLE,)), False),
+        (None, False),
+    ],
+)
+def test_only_what_cannot_be_changed_makes_a_stateful_set_anew(refusal: Exception | None, anew: bool) -> None:
+    assert is_immutable(refusal) is anew
 
 
 def test_claim_that_stays_too_long_is_told_with_what_keeps_it() -> None:
