@@ -101,3 +101,27 @@ def test_overlay_that_would_break_a_member_is_told_where_and_what_instead(patch:
 )
 def test_all_else_of_a_pod_may_be_changed(patch: dict[str, Any]) -> None:
     assert objection(patch) is None
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("image", "imagePullPolicy", "resources", "command", "args", "workingDir", "restartPolicy", "lifecycle"),
+        *("startupProbe", "livenessProbe", "readinessProbe", "terminationMessagePath", "terminationMessagePolicy"),
+    ],
+)
+def test_none_of_what_makes_a_member_can_be_set(field: str) -> None:
+    found = objection(member(**{field: "x"}))
+    assert found is not None
+    assert found.startswith(f"must not set spec.containers[member].{field}, ")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("restartPolicy", "hostname", "subdomain", "setHostnameAsFQDN", "serviceAccountName", "serviceAccount"),
+        *("activeDeadlineSeconds", "ephemeralContainers"),
+    ],
+)
+def test_none_of_what_makes_its_pod_can_be_set(field: str) -> None:
+    assert objection({"spec": {field: "x"}}) == f"must not set spec.{field}, which the operator relies on"

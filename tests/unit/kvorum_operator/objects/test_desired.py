@@ -168,6 +168,12 @@ def test_before_the_bootstrap_there_are_no_files() -> None:
     assert files(0, "plan replicas=3 no-id list=unknown") == {}
 
 
+def test_once_the_bootstrap_is_recorded_its_members_have_files_that_begin_a_cluster() -> None:
+    found = files(0, "plan replicas=3 no-id list=unknown\nrecord kv-0 kv-1 kv-2")
+    assert set(found) == {"kv-0.yaml", "kv-1.yaml", "kv-2.yaml"}
+    assert all("initial-cluster-state: new\n" in content for content in found.values())
+
+
 def test_there_is_a_file_for_whoever_may_run() -> None:
     situation_text = "plan replicas=3\nrecord kv-0\nkv-0 leader\nkv-1 added down no-volume\nkv-4 follower"
     assert set(files(4, situation_text)) == {f"kv-{ordinal}.yaml" for ordinal in (0, 1, 2, 3, 4)}
