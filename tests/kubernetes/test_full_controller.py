@@ -186,6 +186,7 @@ def test_operator_that_is_asked_to_end_gives_the_lease_back_and_the_other_acts_a
         assert holder_of_lease(api, NAMESPACE) not in ("", before)
 
 
+@pytest.mark.timeout(900)
 def test_leader_that_was_stopped_for_a_minute_writes_nothing_stale_when_it_wakes(own_stage: Stage) -> None:
     if not shared_kubernetes.CLUSTER.exists():
         pytest.skip("NOT RUN: this Kubernetes shows no audit log")
