@@ -293,12 +293,12 @@ class Client:
         if login is None or time.monotonic() - self._login_s > LOGIN_AGE_S_MAX:
             login = await self._log_in()
         try:
-            return await self._exchange(call, login)
+            return await self._exchange(call)
         except NotLoggedIn:
             renewed = await self._log_in()
             if renewed == login:
                 raise
-        return await self._exchange(call, renewed)
+        return await self._exchange(call)
 
     async def _log_in(self) -> kopf.ConnectionInfo:
         found = await asyncio.to_thread(read_login)
@@ -307,7 +307,9 @@ class Client:
             await self.close()  # a client certificate belongs to its connections; a token does not
         return found
 
-    def _connected(self, login: kopf.ConnectionInfo) -> aiohttp.ClientSession:
+    def _connected(self) -> aiohttp.ClientSession:
+        login = self._login
+        assert login is not None, "a call before the first login"
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 base_url=login.server,
@@ -319,10 +321,14 @@ class Client:
             )
         return self._session
 
-    async def _exchange(self, call: Call, login: kopf.ConnectionInfo) -> Manifest:
-        session = self._connected(login)
+    def _authorization(self) -> dict[str, str]:
+        return self._login.as_http_headers() if self._login is not None else {}
+
+    async def _exchange(self, call: Call) -> Manifest:
+        # Credentials are no argument of anything: a traceback with arguments would show them.
+        session = self._connected()
         data = json.dumps(call.body) if call.body is not None else None
-        headers = {"Content-Type": call.content_type, **login.as_http_headers()}
+        headers = {"Content-Type": call.content_type, **self._authorization()}
         if call.method != "GET":
             self.before_write()  # nothing is awaited from here on but the request
         started_s, status = time.monotonic(), 0

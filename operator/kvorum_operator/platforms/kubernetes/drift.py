@@ -51,7 +51,7 @@ def drift_of_list(desired: list[Any], live: Any, path: str) -> str:
             return path
         pairs = [(str(index), *pair) for index, pair in enumerate(zip(desired, live, strict=True))]
     else:
-        found = {one.get(key): one for one in live if isinstance(one, Mapping)}
+        found = named(live, key)
         pairs = [(str(one[key]), one, found.get(one[key])) for one in desired]
     for which, wanted, there in pairs:
         if where := drift(wanted, there, f"{path}[{which}]"):
@@ -61,12 +61,15 @@ def drift_of_list(desired: list[Any], live: Any, path: str) -> str:
 
 def key_of(items: list[Any]) -> str | None:
     """By which field items are told apart; None where there is none, as in a list of texts."""
-    if not items or not all(isinstance(one, Mapping) for one in items):
-        return None
-    for key in KEYS:
-        if all(key in one for one in items) and len({one[key] for one in items}) == len(items):
+    for key in KEYS if items else ():
+        if len(named(items, key)) == len(items):
             return key
     return None
+
+
+def named(items: list[Any], key: str) -> dict[str | int, Mapping[str, Any]]:
+    """Those items that have a name there."""
+    return {one[key]: one for one in items if isinstance(one, Mapping) and isinstance(one.get(key), str | int)}
 
 
 def is_empty(value: Any) -> bool:
@@ -98,6 +101,6 @@ def part_of(desired: Any, live: Any) -> Any:
     if isinstance(desired, Mapping) and isinstance(live, Mapping):
         return {key: part_of(wanted, live.get(key)) for key, wanted in desired.items()}
     if isinstance(desired, list) and isinstance(live, list) and (key := key_of(desired)) is not None:
-        found = {one.get(key): one for one in live if isinstance(one, Mapping)}
+        found = named(live, key)
         return [part_of(one, found.get(one[key])) for one in desired]
     return live

@@ -26,7 +26,7 @@ from kvorum_operator.platforms.kubernetes.client import (
     Manifest,
 )
 from kvorum_operator.platforms.kubernetes.pods import is_creating, node_of, seconds
-from kvorum_operator.platforms.kubernetes.volumes import is_before, is_unbound, volume_of
+from kvorum_operator.platforms.kubernetes.volumes import is_before, phase_of, volume_of
 from kvorum_operator.reconcile import Scene
 
 CREATING_S = 10.0  # for a kubelet to mount volumes and to make a container; later its events are worth a read
@@ -102,7 +102,7 @@ async def complaints(client: Client, namespace: str, name: str, sight: Sight) ->
             about.append(f"involvedObject.kind={STATEFUL_SETS.kind},involvedObject.name={name},reason=FailedCreate")
         elif pod is not None and is_creating(pod, now_s, CREATING_S):
             about.append(f"involvedObject.uid={pod['metadata']['uid']},type=Warning")
-        elif pod is not None and claim is not None and is_unbound(claim):
+        elif pod is not None and claim is not None and phase_of(claim) == "Pending":
             about.append(f"involvedObject.uid={claim['metadata']['uid']}")
     found = await asyncio.gather(*(client.list(EVENTS, namespace, fields=one) for one in dict.fromkeys(about)))
     return tuple(event for events in found for event in events)
@@ -139,6 +139,10 @@ def with_complaint(held: HeldUp | None, pod: Manifest, claim: Manifest | None, s
     """Why a pod is held up, in the words of whoever cannot make its volume or its container."""
     if held is None or held.reason not in (Reason.WAKING, Reason.POD_UNSCHEDULABLE):
         return held
+    if claim is not None and phase_of(claim) == "Lost":
+        # Data may still be on what it was bound to: that is no evidence of a loss (I8).
+        gone = claim["spec"].get("volumeName", "")
+        return HeldUp(Reason.POD_UNSCHEDULABLE, f"its claim is Lost: PersistentVolume {gone} is gone")
     if claim is not None and (event := latest(sight.events, claim, NO_VOLUME)):
         return HeldUp(Reason.POD_UNSCHEDULABLE, shortened(f"its volume cannot be made: {event['message']}"))
     if event := latest(sight.events, pod, NO_CONTAINER):

@@ -112,10 +112,10 @@ class KubernetesPlatform:
         missing = labels.missing(seen)
         for name, volume in seen.volumes.items():
             if volume.ours and (patch := corrected(self._sight.claims[name], cluster, missing.get(name))):
-                await self._client.patch(VOLUME_CLAIMS, patch)
+                await self._patch(VOLUME_CLAIMS, patch)
         record = self._sight.record
         if record is not None and seen.record is not None and (patch := corrected(record, cluster, None)):
-            await self._client.patch(CONFIG_MAPS, patch)
+            await self._patch(CONFIG_MAPS, patch)
 
     async def _put_stateful_set(self, desired: Manifest, cluster: KVCluster) -> None:
         live = self._sight.stateful_set
@@ -173,7 +173,7 @@ class KubernetesPlatform:
         if claim is None:
             await self._create_volume(volume_claim(cluster, name, known), cluster)
         elif is_fresh(claim) and not is_going(claim):
-            await self._client.patch(VOLUME_CLAIMS, adopted(claim, cluster, known, pod))
+            await self._patch(VOLUME_CLAIMS, adopted(claim, cluster, known, pod))
         elif not is_going(claim) and (pod is None or not is_before(pod, claim)):
             return
         # It was made before the member's file was opened, and would see that only within a minute or so; and a claim
@@ -218,6 +218,12 @@ class KubernetesPlatform:
         volume = volume_of(claim, self._name) if claim is not None else None
         if claim is not None and volume is not None and volume.ours and volume.member_id == step.member_id:
             await self._delete(VOLUME_CLAIMS, claim)
+
+    async def _patch(self, resource: Resource, patch: Manifest) -> None:
+        try:
+            await self._client.patch(resource, patch)
+        except Refused as refusal:
+            raise ObjectRefused(str(refusal)) from refusal
 
     async def _delete(self, resource: Resource, thing: Manifest, grace_s: int | None = None) -> None:
         """This very object, unless it is gone or going. By force, with no grace at all, also what is going."""

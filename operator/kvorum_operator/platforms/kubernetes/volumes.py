@@ -33,9 +33,10 @@ def is_going(thing: Manifest) -> bool:
     return "deletionTimestamp" in thing["metadata"]
 
 
-def is_unbound(claim: Manifest) -> bool:
+def phase_of(claim: Manifest) -> str:
+    """Pending, Bound or Lost: what it was bound to is gone."""
     phase: str = claim.get("status", {}).get("phase", "")
-    return phase == "Pending"
+    return phase
 
 
 def adopted(claim: Manifest, cluster: KVCluster, known: VolumeLabels, pod: Manifest | None) -> Manifest:

@@ -115,6 +115,16 @@ def test_pod_waits_in_the_words_of_whoever_cannot_make_its_volume_or_its_contain
     assert node_of(sight, "kv-1").held_up == HeldUp(Reason.IMAGE_UNAVAILABLE, text)
 
 
+def test_claim_whose_volume_object_is_gone_is_told_and_still_a_volume() -> None:
+    waiting, lost = pod("kv-1"), claim("kv-1", "Lost")
+    waiting["status"] = {"phase": "Pending"}
+    lost["spec"] = {"volumeName": "pvc-7"}
+    scene = scene_of(Sight(stateful_set(), {"kv-1": waiting}, {"kv-1": lost}), cluster(), NOW_S)
+    held = scene.nodes["kv-1"].held_up
+    assert held == HeldUp(Reason.POD_UNSCHEDULABLE, "its claim is Lost: PersistentVolume pvc-7 is gone")
+    assert scene.volumes["kv-1"].ours
+
+
 def test_member_that_runs_is_held_up_by_no_old_complaint() -> None:
     said = event("uid-kv-1", "FailedMount", 'secret "x" not found')
     sight = Sight(stateful_set(), {"kv-1": pod("kv-1")}, {"kv-1": claim("kv-1")}, events=(said,))
