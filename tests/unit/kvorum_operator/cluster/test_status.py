@@ -117,6 +117,10 @@ def test_paused_cluster_that_has_to_change_its_engine_is_not_ready() -> None:
     assert truths(composed(THREE.replace("=3", "=3 engine=etcd paused")))["Ready"] == "False"
 
 
+def test_paused_cluster_that_has_to_be_rolled_is_not_ready() -> None:
+    assert truths(composed(f"{THREE} outdated".replace("=3", "=3 paused")))["Ready"] == "False"
+
+
 def test_member_whose_data_is_gone_is_not_forgotten_without_a_member_list() -> None:
     """By the status it is known that it had data; who was joining or leaving had none that counts."""
     lost = "plan replicas=3 list=unknown\nkv-0 follower leaderless\nkv-1 nobody down no-volume\nbefore "
