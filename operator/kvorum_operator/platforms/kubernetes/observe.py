@@ -26,12 +26,12 @@ from kvorum_operator.platforms.kubernetes.client import (
     Manifest,
 )
 from kvorum_operator.platforms.kubernetes.pods import is_creating, node_of, seconds
-from kvorum_operator.platforms.kubernetes.volumes import is_before, phase_of, volume_of
+from kvorum_operator.platforms.kubernetes.volumes import is_before, is_going, phase_of, volume_of
 from kvorum_operator.reconcile import Scene
 
 CREATING_S = 10.0  # for a kubelet to mount volumes and to make a container; later its events are worth a read
 EVENT_AGE_S_MAX = 1_000.0  # the StatefulSet controller's longest pause between two attempts to make a pod
-NO_POD = frozenset({"FailedCreate"})
+NO_POD, POD_MADE = "FailedCreate", "SuccessfulCreate"
 NO_VOLUME = frozenset({"ProvisioningFailed", "FailedBinding"})
 NO_CONTAINER = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
 
@@ -99,7 +99,7 @@ async def complaints(client: Client, namespace: str, name: str, sight: Sight) ->
     for member in names.all_members(name):
         pod, claim = sight.pods.get(member), sight.claims.get(member)
         if pod is None and names.ordinal(member) < sight.replicas:
-            about.append(f"involvedObject.kind={STATEFUL_SETS.kind},involvedObject.name={name},reason=FailedCreate")
+            about.append(f"involvedObject.kind={STATEFUL_SETS.kind},involvedObject.name={name}")
         elif pod is not None and is_creating(pod, now_s, CREATING_S):
             about.append(f"involvedObject.uid={pod['metadata']['uid']},type=Warning")
         elif pod is not None and claim is not None and phase_of(claim) == "Pending":
@@ -153,9 +153,13 @@ def with_complaint(held: HeldUp | None, pod: Manifest, claim: Manifest | None, s
 
 def why_no_pod(member: str, sight: Sight, now_s: float) -> HeldUp:
     """Of a pod that the StatefulSet controller has to make."""
+    claim = sight.claims.get(member)
+    if claim is not None and is_going(claim):
+        return HeldUp(Reason.WAKING, "its pod is made once its former volume is deleted")
     about = [event for event in sight.events if f"Pod {member} " in event.get("message", "")]
-    event = latest(about, sight.stateful_set, NO_POD) if sight.stateful_set is not None else None
-    if event is None or now_s - event_s(event) > EVENT_AGE_S_MAX:
+    event = latest(about, sight.stateful_set, (NO_POD, POD_MADE)) if sight.stateful_set is not None else None
+    # What was said before the pod was made the last time is about another time.
+    if event is None or event["reason"] == POD_MADE or now_s - event_s(event) > EVENT_AGE_S_MAX:
         return HeldUp(Reason.WAKING, "its pod is being made")
     said = event["message"].rpartition(" error: ")[2]
     return HeldUp(Reason.POD_REFUSED, shortened(f"its pod is not admitted: {said}"))

@@ -101,6 +101,25 @@ def test_what_was_said_long_ago_or_of_another_is_not_told(old: dict[str, Any]) -
     assert node_of(Sight(stateful_set(), events=(old,)), "kv-1").held_up.text == "its pod is being made"
 
 
+def test_refusal_of_a_pod_that_was_made_since_is_of_another_time() -> None:
+    made = event("s", "SuccessfulCreate", "create Pod kv-1 in StatefulSet kv successful")
+    refused = event("s", "FailedCreate", REFUSAL, lastTimestamp="2026-11-25T19:59:00Z")
+    assert event_s(refused) < event_s(made)
+    sight = Sight(stateful_set(), events=(refused, made))
+    assert node_of(sight, "kv-1").held_up == HeldUp(Reason.WAKING, "its pod is being made")
+    sight = Sight(
+        stateful_set(), events=(event("s", "FailedCreate", REFUSAL), {**made, "lastTimestamp": "2026-11-25T19:59:00Z"})
+    )
+    assert node_of(sight, "kv-1").held_up.reason is Reason.POD_REFUSED
+
+
+def test_pod_whose_former_volume_is_still_being_deleted_is_not_refused() -> None:
+    going = claim("kv-1")
+    going["metadata"]["deletionTimestamp"] = "2026-11-25T20:00:00Z"
+    sight = Sight(stateful_set(), claims={"kv-1": going}, events=(event("s", "FailedCreate", REFUSAL),))
+    assert node_of(sight, "kv-1").held_up.reason is Reason.WAKING
+
+
 def test_pod_waits_in_the_words_of_whoever_cannot_make_its_volume_or_its_container() -> None:
     waiting = pod("kv-1")
     waiting["status"] = {"phase": "Pending"}
