@@ -128,8 +128,13 @@ def test_what_the_operator_has_not_seen_is_progressing(one: Object) -> None:
 
 def test_a_restart_in_a_rolling_change_does_not_fail_a_sync() -> None:
     """Two of three serve meanwhile, which is Degraded with reason QuorumAtRisk; the hold is the roll's."""
-    question = "plan replicas=3\nkv-0 leader\nkv-1 follower outdated\nkv-2 follower stopping"
-    assert run(HEALTH, of_situation(question, Hold(Reason.ROLLING, "kv-2 restarts", "kv-2")))["status"] == "Progressing"
+    question = "plan replicas=3\nkv-0 leader\nkv-1 follower outdated\nkv-2 follower down"
+    restarting = of_situation(question, Hold(Reason.ROLLING, "kv-2 restarts", "kv-2"))
+    conditions = {condition["type"]: condition["status"] for condition in restarting["status"]["conditions"]}
+    assert conditions["Degraded"] == "True"
+    assert run(HEALTH, restarting)["status"] == "Progressing"
+    waiting = of_situation(question, Hold(Reason.MEMBER_DOWN, "kv-2 does not run", "kv-2"))
+    assert run(HEALTH, waiting)["status"] == "Degraded"
 
 
 def test_a_paused_cluster_with_something_broken_is_degraded() -> None:
