@@ -48,6 +48,15 @@ def roll(cluster: Cluster, edit: Callable[[], None], figure: str) -> None:
     for stop in stops:
         near = leaders.leaders_near(stop.at_s)
         assert near - {urls[stop.name]}, f"{stop.name} was stopped while it led"
+    asked_s = next(
+        (
+            at_s
+            for at_s, status in cluster.chronicle.statuses
+            if at_s >= since_s and str((status.get("plan") or {}).get("next", "")).startswith(f"HandOver {leader} to ")
+        ),
+        None,
+    )
+    assert asked_s is not None, "the leader was asked to hand over"
     for former, later in pairwise(stops):
         back = [
             one

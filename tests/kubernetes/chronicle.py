@@ -117,9 +117,9 @@ class LeaderWatch:
         self._thread.join()
 
     def leaders_near(self, at_s: float) -> set[str]:
-        """Whoever was seen to lead just before or, as far as one look may be late, just after."""
+        """Whoever was seen to lead just before or, as far as one look at all members may be late, just after."""
         before = [url for seen_s, url in self.seen if seen_s <= at_s][-1:]
-        after = [url for seen_s, url in self.seen if at_s < seen_s <= at_s + 2 * LEADER_EVERY_S]
+        after = [url for seen_s, url in self.seen if at_s < seen_s <= at_s + ANSWER_S + LEADER_EVERY_S]
         return {*before, *after}
 
     async def _run(self) -> None:

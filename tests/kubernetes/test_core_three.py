@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.writer import hashes
 from tests.kubernetes import audit, figures
 from tests.kubernetes.changes import ENOUGH, lose, roll, under_writer, wait_replaced
-from tests.kubernetes.cluster import Cluster, Sentinel, put_get
+from tests.kubernetes.cluster import Cluster, Sentinel, takes_writes
 from tests.kubernetes.shared_kubernetes import CLUSTER
 from tests.kubernetes.stage import Stage
 
@@ -45,13 +45,15 @@ def test_three_members_are_ready_soon_after_apply_and_take_calls_at_their_servic
     )
     assert said_s is not None
     assert ready_s is not None
-    assert put_get(three.service_endpoint()) == b"1"
     three.api.kubectl("wait", "--for=condition=Ready", "kvc/three", "-n", three.namespace, "--timeout=30s")
+    three.wait(lambda: takes_writes(three.service_endpoint()), "its Service takes writes", 30)
+    served_s = time.monotonic()
     assert len(asyncio.run(hashes(three.endpoints()))) == 1
     assert three.status()["replicas"] == three.status()["readyReplicas"] == 3
     three.keep("created")
     figures.note("status after apply", said_s - applied_s, "s", 2)
     figures.note("three members Ready after apply", ready_s - applied_s, "s", 30)
+    figures.note("its Service takes writes after apply", served_s - applied_s, "s", 30)
 
 
 def test_member_whose_pod_and_volume_are_gone_is_a_voter_again(three: Cluster) -> None:
