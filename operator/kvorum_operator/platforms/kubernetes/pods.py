@@ -44,7 +44,7 @@ def node_of(pod: Manifest, revision: str | None, *, fresh: bool) -> Node:
         ended=why_ended(ended) if ended and not runs else "",
         failures_count=member.get("restartCount", 0) if not runs else 0,
         current=revision is None or metadata.get("labels", {}).get(REVISION) == revision,
-        found_no_data=not runs and SEALED_REFUSAL in ended.get("message", ""),
+        found_no_data=SEALED_REFUSAL in ended.get("message", ""),
         held_up=None if runs or (fresh and not stopping) else held_up(pod, member),
         stopping=stopping,
         ready=is_ready(status) if runs else False,
