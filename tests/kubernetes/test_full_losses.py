@@ -119,7 +119,7 @@ def test_without_a_quorum_nobody_is_replaced_and_who_comes_back_brings_it_up(sta
             cluster.wait(
                 lambda: cluster.members()["minority-2"]["state"] == "DataLost", "the loss of minority-2's data is seen"
             )
-            assert cluster.member_ids() == ids, "nobody is replaced without a quorum"
+            assert cluster.member_ids().items() <= ids.items(), "nobody is replaced without a quorum"
             assert not takes_writes(cluster.endpoint("minority-0"))
             steps = {
                 str((status.get("plan") or {}).get("next", "")).split(" ")[0]

@@ -118,7 +118,7 @@ def test_paused_cluster_is_reported_and_not_touched(stage: Stage) -> None:
         uid = cluster.uids()["paused-0"]
         cluster.delete_pod("paused-0")
         cluster.wait(lambda: cluster.uids().get("paused-0") not in (None, uid), "Kubernetes itself makes the pod anew")
-        cluster.wait(lambda: takes_writes(cluster.endpoint("paused-0")), "it serves again")
+        cluster.wait(lambda: takes_writes(cluster.service_endpoint()), "it serves again")
         assert set(cluster.pods()) == {"paused-0"}
         cluster.edit(paused=False)
         cluster.wait_ready(3)
