@@ -41,7 +41,7 @@ run: env ## a cluster of three from cluster.yaml; edit the file and it follows; 
 	@exec $(BIN)/kvorum-operator local -f $(CLUSTER)
 
 test: env ## everything: unit, property, simulation, against a real etcd, end to end
-	@failed=; for part in test-unit test-newest test-sim test-packaging test-compat test-e2e test-faults; do \
+	@failed=; for part in test-unit test-newest test-sim test-compat test-e2e test-faults; do \
 		echo "== make $$part"; $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
@@ -65,7 +65,7 @@ test-newest: env ## unit tests on the newest Python at hand
 test-sim: env ## simulation: the seeds that are always run, and planted bugs that must be found
 	@$(PYTEST) -n 2 tests/sim
 
-test-packaging: env ## charts, manifests, runbooks, by the helm, kubectl and promtool that are on PATH
+test-packaging: env ## charts, manifests, runbooks, by the helm, kubectl and promtool on PATH; part of make e2e
 	@$(PYTEST) -n 2 tests/packaging
 
 test-compat: env ## against a real etcd 3.5 and its clients

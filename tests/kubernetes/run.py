@@ -105,6 +105,7 @@ def bring_up_shared() -> None:
     """Leaves one that is up as it is. Raises NoKubernetes."""
     print("../shared/kubernetes: up", flush=True)
     try:
+        shared_kubernetes.command("build", "--all", deadline_s=UP_S)  # with Helm 3, for the charts
         shared_kubernetes.command("up", "--audit", deadline_s=UP_S)
     except AssertionError as why:
         raise which.NoKubernetes(f"../shared/kubernetes does not come up: {str(why)[-2000:]}") from None
