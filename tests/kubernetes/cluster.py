@@ -166,19 +166,23 @@ class Cluster:
         return str(self.condition(kind).get("message"))
 
     def explained(self) -> str:
-        pods = {
-            name: {
-                "phase": pod["status"].get("phase"),
-                "ready": is_ready(pod),
-                "stopping": is_stopping(pod),
-                "containers": [one.get("state") for one in pod["status"].get("containerStatuses", ())],
-            }
+        """All there is to see, for whoever reads why a test failed."""
+        status = self.status()
+        conditions = [
+            f"{one['type']}={one['status']} {one['reason']}: {one['message']}" for one in status.get("conditions", ())
+        ]
+        pods = [
+            f"pod {name}{' ready' if is_ready(pod) else ''}{' stopping' if is_stopping(pod) else ''} "
+            f"{pod['status'].get('phase')} {json.dumps([one['state'] for one in containers_of(pod)])}"
             for name, pod in self.pods().items()
-        }
-        events = [f"{one['type']} {one['reason']}: {one['message']}" for one in self.events()[-20:]]
-        return json.dumps(
-            {"status": self.status(), "pods": pods, "volumes": sorted(self.volumes()), "events": events}, indent=1
-        )
+        ]
+        volumes = [
+            f"volume {name} {json.dumps(claim['metadata'].get('labels'))}" for name, claim in self.volumes().items()
+        ]
+        members = [f"member {json.dumps(one)}" for one in status.get("members", ())]
+        events = [f"event {one['type']} {one['reason']}: {one['message']}" for one in self.events()[-20:]]
+        plan = f"plan {json.dumps(status.get('plan'))}"
+        return "\n".join((f"-- {self.name}", *conditions, plan, *members, *pods, *volumes, *events))
 
     def keep(self, case: str) -> None:
         """Writes the KVCluster where tests of what reads statuses find it."""
@@ -263,6 +267,11 @@ def takes_writes(endpoint: str) -> bool:
         return False
 
 
+def containers_of(pod: Object) -> Sequence[Object]:
+    found: Sequence[Object] = pod["status"].get("containerStatuses", ())
+    return found
+
+
 def condition_of(status: Mapping[str, Any], kind: str) -> Object:
     return next((one for one in status.get("conditions", ()) if one["type"] == kind), {})
 
@@ -274,10 +283,6 @@ def kvcluster(api: ApiServer, namespace: str, name: str) -> Iterator[Cluster]:
     try:
         with cluster.chronicle:
             yield cluster
-    except BaseException as error:
-        if isinstance(error, Exception):
-            error.add_note(cluster.explained())
-        raise
     finally:
         remove(cluster)
 
