@@ -79,6 +79,11 @@ def outcome(program: Program, folder: Path, argv: tuple[str, ...], environment: 
     folder.mkdir()
     addressed = {flag.partition("=")[0].lstrip("-") for flag in argv}
     ports = [f"--listen-peer-urls={HTTP}:{free_port()}"] if "listen-peer-urls" not in addressed else []
+    if "listen-client-urls" not in addressed:  # an etcd listens, at everybody's 2379, before it looks at all its flags
+        client_url = f"{HTTP}:{free_port()}"
+        ports.append(f"--listen-client-urls={client_url}")
+        if "advertise-client-urls" not in addressed:
+            ports.append(f"--advertise-client-urls={client_url}")
     clean = {key: value for key, value in os.environ.items() if not key.startswith("ETCD_")}
     ended = subprocess.run(
         [*program.command, *ports, *argv],

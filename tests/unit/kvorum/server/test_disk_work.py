@@ -135,6 +135,8 @@ def test_tables_without_space_hold_up_a_follower_and_not_its_memory(
     async def story(cluster: Cluster, server: Server) -> None:
         follower = cluster.follower()
         cluster.space[follower.member_id].tables = True
+        await put(server, b"first", b"v").body()
+        await cluster.until(lambda: follower.commits.has_failed, "it knows that there is no space")
         for number in range(1000):
             await put(server, b"k%d" % number, b"v").body()
         await cluster.until(lambda: follower.machine.applied_index > 0, "it began")
