@@ -121,6 +121,7 @@ class Leadership:
         """Until cancelled. Then `release` may follow."""
         while True:
             began_s = self._clock()
+            self._tell()  # a process that was stopped for long does not lead on: another may have led meanwhile
             try:
                 async with asyncio.timeout(CALL_S_MAX):
                     await self._take_or_renew()

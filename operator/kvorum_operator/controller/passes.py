@@ -100,7 +100,8 @@ class Passes:
             result, again_s = "conflict", CONFLICT_S
             log.debug("somebody else wrote meanwhile", extra={"cluster": str(key), "error": str(error)})
         except Fenced:
-            result, again_s = "fenced", None
+            # Whoever stopped leading forgets all keys anyway; who leads again in a moment must not lose this one.
+            result, again_s = "fenced", MOVING_S
         except TimeoutError:
             self._say(key, f"a pass took longer than {PASS_S_MAX:g}s and was given up")
             raise Failed from None

@@ -76,3 +76,22 @@ def test_fence_stands_until_the_lease_is_held() -> None:
             assert not leadership.led.is_set()
 
     asyncio.run(case())
+
+
+def test_leader_that_was_stopped_beyond_its_deadline_has_lost_before_it_takes_the_lease_again() -> None:
+    async def case() -> None:
+        clock_s = [0.0]
+        async with Client() as client:
+            leadership = Leadership(client, "ns", "lease", "me", lambda: clock_s[0], Metrics())
+            leadership._election.renewed(of("me"), began_s=0)
+            leadership._tell()
+            assert leadership.led.is_set()
+            clock_s[0] = RENEW_DEADLINE_S + 50
+            running = asyncio.create_task(leadership.run())
+            await asyncio.sleep(0)  # until it asks the API server
+            assert leadership.lost.is_set()
+            assert not leadership.led.is_set()
+            running.cancel()
+            await asyncio.wait((running,))
+
+    asyncio.run(case())

@@ -1,10 +1,20 @@
 """When a cluster is looked at again, and the status of one that cannot be read. The passes themselves are tested on a
 real Kubernetes."""
 
+import asyncio
+import time
+from typing import Any, NoReturn
+
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Status
 from kvorum_operator.cluster.step import Hold
-from kvorum_operator.controller.passes import MOVING_S, SETTLED_S, moving_s, unreadable
+from kvorum_operator.controller.news import News
+from kvorum_operator.controller.passes import MOVING_S, SETTLED_S, Passes, moving_s, unreadable
+from kvorum_operator.controller.work_queue import Key
+from kvorum_operator.metrics import Metrics
+from kvorum_operator.objects.images import Images
+from kvorum_operator.platforms.kubernetes.client import Client
+from kvorum_operator.reconcile import Fenced, unfenced
 
 HELD = Hold(Reason.SPEC_INVALID, "spec.replicas: must be at most 9 (it is 10)", "spec to be put right")
 
@@ -48,3 +58,19 @@ def test_what_was_known_of_a_cluster_stays_when_its_document_cannot_be_read() ->
 def test_condition_keeps_the_instant_of_its_last_change() -> None:
     first = unreadable(Status(), HELD, generation=4, now_s=0)
     assert conditions(unreadable(first, HELD, generation=5, now_s=1000)) == conditions(first)
+
+
+class FencedClient(Client):
+    """Of an operator whose Lease was not renewed in time."""
+
+    async def get(self, *_: Any) -> NoReturn:
+        raise Fenced("not now")
+
+
+def test_pass_that_was_fenced_is_made_again_should_the_operator_still_lead() -> None:
+    async def case() -> float | None:
+        client = FencedClient()
+        news = News(client, "me", time.monotonic)
+        return await Passes(client, Images("kvorum:1"), news, Metrics(), unfenced).run(Key("prod", "kv"))
+
+    assert asyncio.run(case()) == MOVING_S
