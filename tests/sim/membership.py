@@ -24,8 +24,6 @@ from kvorum.raft.message import (
 )
 from kvorum.state import membership
 from kvorum.state.machine import Machine
-from kvorum.state.membership import conf_change_data
-from kvorum.storage.entry_codec import decode_conf_change
 
 LEARNERS_MAX = 1  # etcd's
 REQUEST = 0  # changes are answered to nobody here
@@ -55,7 +53,7 @@ def _single(verb: str, member: int) -> ConfChange:
 
 def change_data(verb: str, member: int) -> bytes:
     """The entry of one change."""
-    return conf_change_data(_single(verb, member))
+    return change_codec.encode(_single(verb, member))
 
 
 def joint_change(wishes: Sequence[Wish], transition: int) -> ConfChangeV2:
@@ -103,7 +101,7 @@ class Members:
     def after(self, entry: Entry) -> "Members":
         """Once the change is applied; unchanged if the state machine refuses it, as every member then does."""
         if entry.type != EntryType.CONF_CHANGE_V2:
-            return self if self.outgoing else self._after_one(*self._word(decode_conf_change(entry.data)))
+            return self if self.outgoing else self._after_one(*self._word(change_codec.decode_single(entry.data)))
         change = change_codec.decode(entry)
         assert isinstance(change, ConfChangeV2)
         if change.leaves_joint:
@@ -146,7 +144,7 @@ class Members:
     def apply_to(self, machine: Machine, entry: Entry) -> ConfChange | ConfChangeV2:
         """Applies the entry to a state machine that has this configuration. Gives what the core is to be told."""
         if entry.type != EntryType.CONF_CHANGE_V2:
-            return machine.apply_conf_change(entry, decode_conf_change(entry.data))[0]
+            return machine.apply_conf_change(entry, change_codec.decode_single(entry.data))[0]
         change = change_codec.decode(entry)
         assert isinstance(change, ConfChangeV2)
         after = self.after(entry)

@@ -7,10 +7,10 @@ this one.
 
 from collections.abc import Iterable, Sequence
 
+from kvorum.raft import change_codec
 from kvorum.raft.message import ConfChangeType, ConfState, Entry, EntryType
 from kvorum.state import membership
 from kvorum.state.membership import Member
-from kvorum.storage.entry_codec import decode_conf_change
 
 NO_REQUEST = 0  # nobody waits for these entries
 
@@ -32,14 +32,14 @@ def lone_entries(
     # Its own first: a configuration must never be without a voter.
     changes.sort(key=lambda change: change.node_id != own_id)
     return [
-        Entry(term=term, index=index, type=EntryType.CONF_CHANGE, data=membership.conf_change_data(change))
+        Entry(term=term, index=index, type=EntryType.CONF_CHANGE, data=change_codec.encode(change))
         for index, change in enumerate(changes, start=after + 1)
     ]
 
 
 def removals(unapplied: Iterable[Entry]) -> set[int]:
     """Who is removed by these entries, and so for ever."""
-    changes = [decode_conf_change(entry.data) for entry in unapplied if entry.type == EntryType.CONF_CHANGE]
+    changes = [change_codec.decode_single(entry.data) for entry in unapplied if entry.type == EntryType.CONF_CHANGE]
     return {change.node_id for change in changes if change.type is ConfChangeType.REMOVE_NODE}
 
 
@@ -48,7 +48,7 @@ def configuration(applied: ConfState, unapplied: Iterable[Entry]) -> tuple[set[i
     voters, learners = set(applied.voters), set(applied.learners)
     for entry in unapplied:
         if entry.type == EntryType.CONF_CHANGE:
-            change = decode_conf_change(entry.data)
+            change = change_codec.decode_single(entry.data)
             if change.type is ConfChangeType.REMOVE_NODE:
                 voters.discard(change.node_id)
                 learners.discard(change.node_id)

@@ -16,6 +16,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 
+from kvorum.raft import change_codec
 from kvorum.raft.core import RawNode, Ready, Role
 from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import NONE, ConfChange, Entry, EntryType, Message
@@ -38,7 +39,6 @@ from kvorum.server.watch_hub import WatchHub
 from kvorum.state import refusal
 from kvorum.state.machine import Machine
 from kvorum.state.refusal import Refusal
-from kvorum.storage.entry_codec import decode_conf_change, encode_conf_change
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
@@ -154,7 +154,7 @@ class Server:
     def propose_conf_change(self, change: ConfChange, answer: Answer) -> None:
         """change.id comes from `ids`. Answered when this member has applied it."""
         self._waiting[change.id] = (answer, self.ticks)
-        if not self.raft.propose_conf_change(encode_conf_change(change)):
+        if not self.raft.propose_conf_change(change_codec.encode(change)):
             del self._waiting[change.id]
             answer.fail(refusal.NO_LEADER.code, refusal.NO_LEADER.text)
         self.schedule_flush()
@@ -380,7 +380,7 @@ class Server:
             log.info("authentication is off: clients are served again")
 
     def _apply_conf_change(self, entry: Entry) -> None:
-        wanted = decode_conf_change(entry.data)
+        wanted = change_codec.decode_single(entry.data)
         change, refused = self.machine.apply_conf_change(entry, wanted)
         conf_state = self.raft.apply_conf_change(change)
         self.machine.set_conf_state(conf_state)

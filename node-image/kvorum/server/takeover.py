@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, V2Request
+from kvorum.raft import change_codec
 from kvorum.raft.config_change import Configuration
 from kvorum.raft.message import ConfChange, Entry, EntryType, Snapshot
 from kvorum.server.snapshot_db import import_snapshot
@@ -21,7 +22,6 @@ from kvorum.state.v2_request import apply_v2_request, is_v2_request
 from kvorum.state.v2_tree import BadV2Tree, decode_v2_tree, encode_v2_tree
 from kvorum.storage.bbolt_reader import BboltFile
 from kvorum.storage.data_dir import DataDir
-from kvorum.storage.entry_codec import decode_conf_change
 from kvorum.storage.fault import CorruptSnap, UnusableDataDir
 from kvorum.storage.replay import Replay
 from kvorum.storage.snap_file import broken_path, newest_snap, snap_name
@@ -130,7 +130,7 @@ def _follow(membership: Membership, entries: Iterable[Entry]) -> Iterator[ConfCh
     for entry in entries:
         data = entry.data
         if entry.type == EntryType.CONF_CHANGE:
-            change, refusal = membership.apply(decode_conf_change(data))
+            change, refusal = membership.apply(change_codec.decode_single(data))
             if refusal is None:
                 yield change
         elif is_v2_request(data):

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from kvorum.etcdpb import raft_pb2
+from kvorum.raft import change_codec
 from kvorum.raft.message import NONE, ConfChange, ConfChangeType, ConfState, Entry, EntryType
 from kvorum.state import go_json
 from kvorum.state.refusal import (
@@ -124,17 +124,9 @@ def bootstrap_entries(members: Iterable[Member]) -> list[Entry]:
     ordered = sorted(members, key=lambda member: member.id)
     changes = [ConfChange(ConfChangeType.ADD_NODE, member.id, 0, member_context(member)) for member in ordered]
     return [
-        Entry(term=1, index=index, type=EntryType.CONF_CHANGE, data=conf_change_data(change))
+        Entry(term=1, index=index, type=EntryType.CONF_CHANGE, data=change_codec.encode(change))
         for index, change in enumerate(changes, start=1)
     ]
-
-
-def conf_change_data(change: ConfChange) -> bytes:
-    """raftpb.ConfChange as etcd writes it: zero fields too, the context only where there is one."""
-    message = raft_pb2.ConfChange(id=change.id, type=change.type, node_id=change.node_id)
-    if change.context:
-        message.context = change.context
-    return message.SerializeToString()
 
 
 def member_context(member: Member) -> bytes:

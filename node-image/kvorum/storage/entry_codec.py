@@ -8,7 +8,7 @@ unknown fields such as 13 and 14 of newer senders). Format: proto2 as gogoproto 
 
 from collections.abc import Iterator
 
-from kvorum.raft.message import ConfChange, ConfChangeType, ConfState, Entry, HardState, Message, MessageType, Snapshot
+from kvorum.raft.message import ConfState, Entry, HardState, Message, MessageType, Snapshot
 
 UINT64_MAX = (1 << 64) - 1
 
@@ -161,37 +161,6 @@ def _decode_entry_slowly(data: bytes) -> Entry:
 
 
 # --- configurations --------------------------------------------------------------------------------------------------
-
-
-def encode_conf_change(change: ConfChange) -> bytes:
-    """raftpb.ConfChange, the data of an entry of type CONF_CHANGE. In a bootstrap all members write the same bytes."""
-    head = b"\x08%b\x10%b\x18%b" % (
-        encode_varint(change.id),
-        encode_varint(change.type),
-        encode_varint(change.node_id),
-    )
-    return head + _bytes_field(b'"', change.context) if change.context else head
-
-
-_CONF_CHANGE, _CONF_CHANGE_NUMBERS = frozenset((1, 2, 3, 4)), frozenset((1, 2, 3))
-
-
-def decode_conf_change(data: bytes) -> ConfChange:
-    """Raises NotRaftpb, also for a type that etcd 3.5 does not know."""
-    change_id = change_type = node_id = 0
-    context = b""
-    for number, value, content in _fields(data, _CONF_CHANGE, _CONF_CHANGE_NUMBERS):
-        if number == 1:
-            change_id = value
-        elif number == 2:
-            change_type = value
-        elif number == 3:
-            node_id = value
-        else:
-            context = content
-    if change_type > ConfChangeType.ADD_LEARNER:
-        raise NotRaftpb(f"conf change of type {change_type}")
-    return ConfChange(ConfChangeType(change_type), node_id, change_id, context)
 
 
 def encode_conf_state(state: ConfState) -> bytes:

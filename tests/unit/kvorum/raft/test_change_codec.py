@@ -57,6 +57,16 @@ def test_no_data_at_all_ends_a_joint_configuration() -> None:
     assert change.leaves_joint
 
 
+def test_absent_fields_are_zero() -> None:
+    assert change_codec.decode_single(b"") == ConfChange(ConfChangeType.ADD_NODE, 0)
+
+
+def test_fields_that_are_not_known_are_skipped_whatever_their_type() -> None:
+    change = ConfChange(ConfChangeType.REMOVE_NODE, 7, 9, b"x")
+    unknown = bytes.fromhex("28 01 32 01 61 3d 00 00 00 00 41 00 00 00 00 00 00 00 00")
+    assert change_codec.decode_single(unknown + change_codec.encode(change) + unknown) == change
+
+
 @given(st.binary(max_size=40), st.sampled_from([EntryType.CONF_CHANGE, EntryType.CONF_CHANGE_V2]))
 def test_any_other_bytes_are_refused_or_read(data: bytes, kind: EntryType) -> None:
     try:
@@ -65,11 +75,22 @@ def test_any_other_bytes_are_refused_or_read(data: bytes, kind: EntryType) -> No
         return
 
 
-@pytest.mark.parametrize(
-    "data",
-    ["08", "08 ff", "12 05 08", "10 09", "0d 00 00 00 00", "08 " + "ff " * 11],
-    ids=["no value", "half a value", "half a message", "no such type", "fixed32", "a number without end"],
-)
+BROKEN = {
+    "no value": "08",
+    "half a value": "08 ff",
+    "half a context": "22 05 08",
+    "no such type": "10 04",
+    "a number without end": "08 " + "ff " * 11,
+    "fixed32 for an id": "0d 00 00 00 00",
+    "a number for a context": "20 01",
+    "bytes for an id": "0a 00",
+    "field 0": "00 00",
+    "half a fixed32": "2d 00",
+    "a group": "2b",
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
 def test_broken_bytes_are_named(data: str) -> None:
     with pytest.raises(NotAChange):
         change_codec.decode(Entry(1, 1, bytes.fromhex(data), EntryType.CONF_CHANGE))

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kvorum.raft import change_codec
 from kvorum.raft.core import Config, RawNode, Role
 from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import Entry, EntryType, HardState, Message, MessageType
-from kvorum.storage.entry_codec import decode_conf_change
 
 TYPES = {
     "MsgProp": MessageType.PROPOSE,
@@ -114,7 +114,7 @@ class Member:
             for entry in ready.committed:
                 self.log.append(entry)
                 if entry.type != EntryType.NORMAL:
-                    node.apply_conf_change(decode_conf_change(entry.data))
+                    node.apply_conf_change(change_codec.decode_single(entry.data))
             node.advance()
 
 

@@ -1,22 +1,23 @@
 """--force-new-cluster: the entries that leave one voter."""
 
+from kvorum.raft import change_codec
 from kvorum.raft.message import ConfChange, ConfChangeType, ConfState, Entry, EntryType
 from kvorum.server.lone_cluster import lone_entries, removals
 from kvorum.state import membership
 from kvorum.state.membership import Member, parse_context
-from kvorum.storage.entry_codec import decode_conf_change, decode_entry, encode_entry
+from kvorum.storage.entry_codec import decode_entry, encode_entry
 
 URLS = ("http://here:2380",)
 
 
 def change_entry(index: int, change: ConfChange) -> Entry:
     """As the log gives it back: its type is a plain number."""
-    entry = Entry(term=2, index=index, type=EntryType.CONF_CHANGE, data=membership.conf_change_data(change))
+    entry = Entry(term=2, index=index, type=EntryType.CONF_CHANGE, data=change_codec.encode(change))
     return decode_entry(encode_entry(entry))
 
 
 def told(entries: list[Entry]) -> list[tuple[int, str, int]]:
-    changes = [(entry.index, decode_conf_change(entry.data)) for entry in entries]
+    changes = [(entry.index, change_codec.decode_single(entry.data)) for entry in entries]
     return [(index, change.type.name, change.node_id) for index, change in changes]
 
 
@@ -45,7 +46,7 @@ def test_a_lone_member_stays_as_it_is() -> None:
 
 def test_a_member_that_is_none_yet_is_added_before_the_others_go() -> None:
     first, *more = lone_entries(2, URLS, ConfState(voters=(1, 3)), [], after=7, term=1)
-    change = decode_conf_change(first.data)
+    change = change_codec.decode_single(first.data)
     assert (change.type, change.node_id) == (ConfChangeType.ADD_NODE, 2)
     assert parse_context(change.context) == (Member(2, URLS), False)
     assert told(more) == [(9, "REMOVE_NODE", 1), (10, "REMOVE_NODE", 3)]
@@ -53,7 +54,7 @@ def test_a_member_that_is_none_yet_is_added_before_the_others_go() -> None:
 
 def test_a_learner_is_promoted() -> None:
     first, *more = lone_entries(2, URLS, ConfState(voters=(1,), learners=(2,)), [], after=7, term=1)
-    assert parse_context(decode_conf_change(first.data).context)[1]
+    assert parse_context(change_codec.decode_single(first.data).context)[1]
     assert told(more) == [(9, "REMOVE_NODE", 1)]
 
 

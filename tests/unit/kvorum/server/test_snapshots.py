@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kvorum.etcdpb import rpc_pb2 as rpc
+from kvorum.raft import change_codec
 from kvorum.raft.message import ConfState, Entry, HardState, Message, MessageType, Snapshot
 from kvorum.raft.progress import ProgressState
 from kvorum.server.hashing import hash_kv
@@ -22,7 +23,7 @@ from kvorum.state.membership import Member, add_change
 from kvorum.state.row import revision_key
 from kvorum.state.v2_tree import decode_v2_tree, encode_v2_tree
 from kvorum.storage.bbolt_writer import write_bbolt
-from kvorum.storage.entry_codec import decode_conf_change, encode_metadata
+from kvorum.storage.entry_codec import encode_metadata
 from kvorum.storage.fault import SnapFailed
 from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.replay import Replay
@@ -174,7 +175,7 @@ def test_a_log_that_forgot_how_far_was_committed_is_told_by_the_tables(tmp_path:
     Wal.create(folder / "wal", encode_metadata(own.id, 1), HardState(1, 0, 3), log, segment_bytes=1 << 20).close()
     machine = machine_at(tmp_path, 0, 0, folder / "store")
     for entry in changes:
-        machine.apply_conf_change(entry, decode_conf_change(entry.data))
+        machine.apply_conf_change(entry, change_codec.decode_single(entry.data))
     machine.set_conf_state(ConfState(tuple(sorted(member.id for member in members))))
     for entry in log[3:]:
         machine.apply(entry, answering=False)

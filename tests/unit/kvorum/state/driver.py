@@ -15,11 +15,11 @@ from kvorum.etcdpb.rpc_pb2 import (
     RequestOp,
     TxnRequest,
 )
+from kvorum.raft import change_codec
 from kvorum.raft.message import ConfChange, ConfChangeType, Entry, EntryType
 from kvorum.state.dict_store import DictStore
 from kvorum.state.hash_kv import KeySpaceHash
 from kvorum.state.machine import Machine, Outcome
-from kvorum.state.membership import conf_change_data
 from kvorum.state.refusal import Refusal
 from kvorum.state.store import Store
 
@@ -53,7 +53,7 @@ class Driver:
 
     def change(self, change: ConfChange) -> tuple[ConfChange, Refusal | None]:
         index = self.machine.applied_index + 1
-        entry = Entry(term=2, index=index, type=EntryType.CONF_CHANGE, data=conf_change_data(change))
+        entry = Entry(term=2, index=index, type=EntryType.CONF_CHANGE, data=change_codec.encode(change))
         self.entries.append(entry)
         return self.machine.apply_conf_change(entry, change)
 

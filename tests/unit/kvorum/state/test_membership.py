@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kvorum.raft import change_codec
 from kvorum.raft.message import NONE, ConfChange, ConfChangeType, ConfState
 from kvorum.state import go_json
 from kvorum.state.dict_store import DictStore
@@ -15,7 +16,6 @@ from kvorum.state.membership import (
     bootstrap_entries,
     bootstrap_members,
     cluster_id,
-    conf_change_data,
     decode_conf_state,
     encode_conf_state,
     hex_id,
@@ -76,10 +76,10 @@ def test_bootstrap_entries_are_byte_identical_to_etcds() -> None:
 def test_changes_have_the_bytes_of_etcds() -> None:
     entries = {entry.index: entry.data for entry in captured_entries("life-wal.jsonl")}
     n4, url = 0xB18ED2EFBE3A4DF9, "http://127.0.0.1:24132"
-    assert conf_change_data(add_change(Member(n4, (url,), is_learner=True), 0xBAE9A206197D8D08)) == entries[22]
-    assert conf_change_data(promote_change(n4, 0xBAE9A206197D8D0A)) == entries[24]
-    assert conf_change_data(update_change(n4, [url, "http://127.0.0.1:9"], 0xBAE9A206197D8D0B)) == entries[26]
-    assert conf_change_data(remove_change(n4, 0xBAE9A206197D8D0C)) == entries[27]
+    assert change_codec.encode(add_change(Member(n4, (url,), is_learner=True), 0xBAE9A206197D8D08)) == entries[22]
+    assert change_codec.encode(promote_change(n4, 0xBAE9A206197D8D0A)) == entries[24]
+    assert change_codec.encode(update_change(n4, [url, "http://127.0.0.1:9"], 0xBAE9A206197D8D0B)) == entries[26]
+    assert change_codec.encode(remove_change(n4, 0xBAE9A206197D8D0C)) == entries[27]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kvorum.etcdpb import raft_pb2
+from kvorum.raft import change_codec
 from kvorum.raft.message import (
-    ConfChange,
-    ConfChangeType,
     ConfState,
     Entry,
     HardState,
@@ -22,7 +21,6 @@ from kvorum.raft.message import (
 )
 from kvorum.storage.entry_codec import (
     NotRaftpb,
-    decode_conf_change,
     decode_conf_state,
     decode_entry,
     decode_hard_state,
@@ -30,7 +28,6 @@ from kvorum.storage.entry_codec import (
     decode_metadata,
     decode_snapshot,
     decode_varint,
-    encode_conf_change,
     encode_conf_state,
     encode_entry,
     encode_hard_state,
@@ -125,11 +122,11 @@ def test_each_change_of_membership_in_the_captured_logs_is_read_and_written_back
     assert {line["payload"]["type"] for line in changes} == {0, 1, 2, 3}
     for line in changes:
         data = decode_entry(bytes.fromhex(line["data_hex"])).data
-        change = decode_conf_change(data)
+        change = change_codec.decode_single(data)
         assert (change.id, change.type, change.node_id) == tuple(
             line["payload"][name] for name in ("id", "type", "node_id")
         )
-        assert encode_conf_change(change) == data
+        assert change_codec.encode(change) == data
 
 
 def test_the_link_heartbeat_is_a_message_of_zeros() -> None:
@@ -236,11 +233,6 @@ def test_ids_of_a_configuration_may_come_packed() -> None:
     assert decode_conf_state(b"\x0a\x03\x05\x81\x01\x08\x07\x2a\x00") == ConfState((5, 129, 7))
 
 
-@given(st.builds(ConfChange, st.sampled_from(ConfChangeType), UINT64, UINT64, st.binary(max_size=200)))
-def test_a_change_is_read_back(change: ConfChange) -> None:
-    assert decode_conf_change(encode_conf_change(change)) == change
-
-
 @given(SNAPSHOTS)
 def test_a_snapshot_is_read_back(snapshot: Snapshot) -> None:
     assert decode_snapshot(encode_snapshot(snapshot)) == snapshot
@@ -261,7 +253,6 @@ def test_absent_fields_are_zero() -> None:
     assert decode_entry(b"") == Entry(0, 0)
     assert decode_entry(b"\x18\x07") == Entry(0, 7)
     assert decode_hard_state(b"\x10\x05") == HardState(vote=5)
-    assert decode_conf_change(b"") == ConfChange(ConfChangeType.ADD_NODE, 0)
     assert decode_snapshot(b"") == Snapshot()
 
 
@@ -338,8 +329,3 @@ def test_a_message_with_a_flipped_bit_is_refused_or_read_but_nothing_else_is_rai
 def test_what_is_no_configuration_is_refused(data: bytes) -> None:
     with pytest.raises(NotRaftpb):
         decode_conf_state(data)
-
-
-def test_a_change_of_a_type_etcd_does_not_know_is_refused() -> None:
-    with pytest.raises(NotRaftpb, match="type 4"):
-        decode_conf_change(b"\x10\x04")

@@ -12,12 +12,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from kvorum.raft import change_codec
 from kvorum.raft.message import ConfChange, ConfChangeType, ConfState, Entry, HardState, Snapshot
 from kvorum.storage.disk import Disk
 from kvorum.storage.entry_codec import (
     decode_entry,
     decode_hard_state,
-    encode_conf_change,
     encode_entry,
     encode_hard_state,
     encode_metadata,
@@ -140,7 +140,7 @@ def test_a_bootstrap_writes_the_464_bytes_that_etcd_wrote(tmp_path: Path) -> Non
         12683383893584920705: '{"id":12683383893584920705,"peerURLs":["http://127.0.0.1:24122"],"name":"n3"}',
     }
     bootstrap = [
-        Entry(1, index, encode_conf_change(ConfChange(ConfChangeType.ADD_NODE, node_id, 0, context.encode())), 1)
+        Entry(1, index, change_codec.encode(ConfChange(ConfChangeType.ADD_NODE, node_id, 0, context.encode())), 1)
         for index, (node_id, context) in enumerate(members.items(), 1)
     ]
     metadata = encode_metadata(6183596441604373225, 17401657456753770893)
