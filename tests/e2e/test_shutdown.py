@@ -4,14 +4,17 @@ kill -9 is test_crash.py's.
 """
 
 import asyncio
+import os
 import signal
 import socket
+import subprocess
 import time
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from kvorum.client import Client, ClientError
 
@@ -230,3 +233,31 @@ def test_the_service_manager_hears_that_a_member_is_ready_and_not_before(program
             assert "ready to serve client requests" in first.log()
         finally:
             cluster.kill()
+
+
+# ---- as process 1 ----------------------------------------------------------------------------------------------------
+
+
+def test_process_1_of_a_container_that_is_told_to_stop_while_it_starts_ends_at_once(tmp_path: Path) -> None:
+    """A kubelet would wait for its whole grace period: process 1 ignores what it has no handler for."""
+    if os.geteuid() != 0:
+        pytest.skip("NOT RUN: process namespaces need root")
+    command = [*kvorum_program().command, "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", *command], stderr=subprocess.DEVNULL
+    ) as outside:
+        try:
+            one = wait_until(lambda: psutil.Process(outside.pid).children(), 10, "process 1 runs", poll_s=0.001)[0]
+            wait_until(lambda: handles(one.pid, signal.SIGTERM), 10, "SIGTERM is handled", poll_s=0.001)
+            assert "/lmdb/" not in Path(f"/proc/{one.pid}/maps").read_text(), "before what takes long is imported"
+            one.terminate()
+            assert outside.wait(5) == 0
+        finally:
+            outside.kill()
+    assert not (tmp_path / "data").exists()
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
