@@ -1,8 +1,8 @@
 """Where the process begins. Nothing is imported here that takes time.
 
-A signal that nobody handles ends a process, but not process 1 of a container: a kubelet that changes its mind right after
-the start would wait there for its whole grace period. So SIGTERM has a handler before the rest is imported, which takes
-longer than everything else of a start.
+A signal that nobody handles ends a process, but not process 1 of a container: a kubelet that changes its mind right
+after the start would wait there for its whole grace period. So SIGTERM has a handler before the rest is imported, which
+takes longer than everything else of a start.
 """
 
 import os
