@@ -152,8 +152,7 @@ def require_ours(live: Manifest, resource: Resource, cluster: KVCluster) -> None
 
 def why_not_ours(live: Manifest, cluster: KVCluster) -> str:
     """Empty for an object of this cluster: its KVCluster controls it, or nobody does and its label names it."""
-    metadata = live["metadata"]
-    controller = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), None)
+    metadata, controller = live["metadata"], controller_of(live)
     if controller is not None:
         if controller["uid"] == cluster.metadata.uid:
             return ""
@@ -163,3 +162,8 @@ def why_not_ours(live: Manifest, cluster: KVCluster) -> str:
     if (metadata.get("labels") or {}).get(labels.CLUSTER) == cluster.metadata.name:
         return ""
     return f"it has no label {labels.CLUSTER}={cluster.metadata.name}"
+
+
+def controller_of(live: Manifest) -> Manifest | None:
+    """The owner that makes it anew and takes it along, if it has one."""
+    return next((one for one in live["metadata"].get("ownerReferences") or () if one.get("controller")), None)

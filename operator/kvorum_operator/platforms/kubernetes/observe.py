@@ -16,6 +16,7 @@ from kvorum_operator.cluster.observation import HeldUp, Node, Record, Volume
 from kvorum_operator.members.last_words import shortened
 from kvorum_operator.objects import labels, names
 from kvorum_operator.objects.config_maps import read_record
+from kvorum_operator.platforms.kubernetes.apply import controller_of, why_not_ours
 from kvorum_operator.platforms.kubernetes.client import (
     CONFIG_MAPS,
     EVENTS,
@@ -26,7 +27,7 @@ from kvorum_operator.platforms.kubernetes.client import (
     Manifest,
 )
 from kvorum_operator.platforms.kubernetes.pods import is_creating, node_of, seconds
-from kvorum_operator.platforms.kubernetes.volumes import is_before, is_going, phase_of, volume_of
+from kvorum_operator.platforms.kubernetes.volumes import goes_with_another, is_before, is_going, phase_of, volume_of
 from kvorum_operator.reconcile import Scene
 
 CREATING_S = 10.0  # for a kubelet to mount volumes and to make a container; later its events are worth a read
@@ -52,7 +53,8 @@ class Sight:
         if self.stateful_set is not None:
             replicas: int = self.stateful_set["spec"].get("replicas", 1)
             return replicas
-        return max((names.ordinal(name) + 1 for name in self.pods), default=0)
+        orphans = [name for name, pod in self.pods.items() if controller_of(pod) is None]
+        return max((names.ordinal(name) + 1 for name in orphans), default=0)
 
     @property
     def revision(self) -> str | None:
@@ -111,28 +113,45 @@ async def complaints(client: Client, namespace: str, name: str, sight: Sight) ->
 def scene_of(sight: Sight, cluster: KVCluster, now_s: float) -> Scene:
     name, namespace = cluster.metadata.name, cluster.metadata.namespace
     assert namespace is not None
-    record, damage = record_of(sight.record, name)
+    record, damage = record_of(sight.record, cluster)
     return Scene(
         now_s=now_s,
         addresses=names.addresses(name, namespace),
-        nodes=nodes_of(sight, name, now_s),
-        volumes=volumes_of(sight, name),
+        nodes=nodes_of(sight, cluster, now_s),
+        volumes=volumes_of(sight, cluster),
         blocked={},
         record=record,
         record_damage=damage,
     )
 
 
-def nodes_of(sight: Sight, cluster: str, now_s: float) -> dict[str, Node]:
+def nodes_of(sight: Sight, cluster: KVCluster, now_s: float) -> dict[str, Node]:
     found = {}
-    for ordinal, member in enumerate(names.all_members(cluster)):
-        if (pod := sight.pods.get(member)) is not None:
+    for ordinal, member in enumerate(names.all_members(cluster.metadata.name)):
+        pod = sight.pods.get(member)
+        if pod is not None and is_left_behind(pod, sight, cluster):
+            held = HeldUp(Reason.WAKING, "a pod of its name is deleted with the StatefulSet that made it")
+            uid = pod["metadata"]["uid"]
+            found[member] = Node(member, running=False, since_s=now_s, held_up=held, stopping=True, uid=uid)
+        elif pod is not None:
             claim = sight.claims.get(member)
             node = node_of(pod, sight.revision, fresh=is_before(pod, claim))
             found[member] = replace(node, held_up=with_complaint(node.held_up, pod, claim, sight))
         elif ordinal < sight.replicas:
             found[member] = Node(member, running=False, since_s=now_s, held_up=why_no_pod(member, sight, now_s))
     return found
+
+
+def is_left_behind(pod: Manifest, sight: Sight, cluster: KVCluster) -> bool:
+    """Whether what made the pod is gone or not this cluster's, as right after a KVCluster is deleted and made anew.
+
+    The garbage collector ends it. What it still says is of the cluster before, whose id must not become this one's.
+    """
+    controller = controller_of(pod)
+    if controller is None:
+        return False
+    live = sight.stateful_set
+    return live is None or controller["uid"] != live["metadata"]["uid"] or bool(why_not_ours(live, cluster))
 
 
 def with_complaint(held: HeldUp | None, pod: Manifest, claim: Manifest | None, sight: Sight) -> HeldUp | None:
@@ -178,19 +197,22 @@ def event_s(event: Manifest) -> float:
     return seconds(instant or event.get("eventTime") or event["metadata"]["creationTimestamp"])
 
 
-def volumes_of(sight: Sight, cluster: str) -> dict[str, Volume]:
+def volumes_of(sight: Sight, cluster: KVCluster) -> dict[str, Volume]:
     found = {member: volume_of(claim, cluster) for member, claim in sight.claims.items()}
     return {member: volume for member, volume in found.items() if volume is not None}
 
 
-def record_of(record: Manifest | None, cluster: str) -> tuple[Record | None, str]:
+def record_of(record: Manifest | None, cluster: KVCluster) -> tuple[Record | None, str]:
     """The record, or why the one that is there cannot be read (I4)."""
     if record is None:
         return None, ""
     where = f"ConfigMap {record['metadata']['name']}"
-    if (record["metadata"].get("labels") or {}).get(labels.CLUSTER) != cluster:
-        return None, f"{where} has no label {labels.CLUSTER}={cluster}: it is not this cluster's"
+    name = cluster.metadata.name
+    if (record["metadata"].get("labels") or {}).get(labels.CLUSTER) != name:
+        return None, f"{where} has no label {labels.CLUSTER}={name}: it is not this cluster's"
+    if goes_with_another(record, cluster):
+        return None, f"{where} belongs to a KVCluster of this name that was deleted, and goes with that"
     try:
-        return read_record(record.get("data"), cluster), ""
+        return read_record(record.get("data"), name), ""
     except ValueError as error:
         return None, f"{where} is damaged: {error}"

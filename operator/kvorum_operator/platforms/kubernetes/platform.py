@@ -215,7 +215,7 @@ class KubernetesPlatform:
         pod, claim = self._sight.pods.get(step.name), self._sight.claims.get(step.name)
         if pod is not None:
             await self._delete(PODS, pod, grace_s=0 if is_beyond_reach(pod, time.time()) else GRACE_OF_NOBODY_S)
-        volume = volume_of(claim, self._name) if claim is not None else None
+        volume = volume_of(claim, self._require_cluster()) if claim is not None else None
         if claim is not None and volume is not None and volume.ours and volume.member_id == step.member_id:
             await self._delete(VOLUME_CLAIMS, claim)
 

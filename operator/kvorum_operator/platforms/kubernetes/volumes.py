@@ -1,7 +1,8 @@
 """A PersistentVolumeClaim as a volume of the pass, and what of it the operator changes: labels and owner.
 
 Pure. A claim that is being deleted is gone: it will not be mounted again. One that the StatefulSet controller made, in
-place of one that is gone, is none either: there is no data on it.
+place of one that is gone, is none either: there is no data on it. One that is owned by a KVCluster that was deleted goes
+with that, sooner or later: it is as good as foreign to who has its name by now.
 """
 
 from kvorum_operator.api.v1alpha1 import GROUP, KIND, KVCluster
@@ -14,13 +15,13 @@ from kvorum_operator.platforms.kubernetes.client import Manifest
 FORMER_POD = f"{GROUP}/former-pod"  # annotation of a claim: the UID of the pod that was on it when it was adopted
 
 
-def volume_of(claim: Manifest, cluster: str) -> Volume | None:
+def volume_of(claim: Manifest, cluster: KVCluster) -> Volume | None:
     metadata = claim["metadata"]
     found = metadata.get("labels") or {}
     if is_going(claim) or is_fresh(claim):
         return None
-    member, known = names.member_of_claim(metadata["name"]), labels.from_labels(found, cluster)
-    if known is None:
+    member, known = names.member_of_claim(metadata["name"]), labels.from_labels(found, cluster.metadata.name)
+    if known is None or goes_with_another(claim, cluster):
         return Volume(member, ours=False)
     return Volume(member, True, known.cluster_id, known.member_id, known.engine)
 
@@ -72,6 +73,12 @@ def corrected(data: Manifest, cluster: KVCluster, known: VolumeLabels | None) ->
 def owners(data: Manifest, cluster: KVCluster) -> list[Manifest]:
     others = [one for one in data["metadata"].get("ownerReferences") or () if not is_cluster(one)]
     return others + owners_of_data(cluster)
+
+
+def goes_with_another(data: Manifest, cluster: KVCluster) -> bool:
+    """Whether a KVCluster owns it that is not this one: the garbage collector takes it once that one is gone."""
+    owned_by = data["metadata"].get("ownerReferences") or ()
+    return any(is_cluster(one) and one["uid"] != cluster.metadata.uid for one in owned_by)
 
 
 def is_cluster(owner: Manifest) -> bool:

@@ -1,5 +1,6 @@
 """What is seen of one cluster's objects: nodes that are there or will be, volumes, the record, and complaints."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from kvorum_operator.api.reasons import Reason
 from kvorum_operator.cluster.observation import HeldUp, Record
 from kvorum_operator.platforms.kubernetes.observe import EVENT_AGE_S_MAX, Sight, event_s, record_of, scene_of
 
-from tests.unit.kvorum_operator.objects.clusters import cluster
+from tests.unit.kvorum_operator.objects.clusters import UID, cluster
 
 NOW_S = 1_795_636_800.0
 NOW = "2026-11-25T20:00:00Z"
@@ -170,15 +171,46 @@ def record(data: Any, labels: dict[str, str] | None = None) -> dict[str, Any]:
 
 
 def test_record_is_read_and_one_that_cannot_be_is_never_taken_for_none() -> None:
-    assert record_of(None, "kv") == (None, "")
-    assert record_of(record({"token": "t", "members": "kv-0 kv-1"}), "kv") == (Record("t", ("kv-0", "kv-1")), "")
+    assert record_of(None, cluster()) == (None, "")
+    assert record_of(record({"token": "t", "members": "kv-0 kv-1"}), cluster()) == (Record("t", ("kv-0", "kv-1")), "")
     for damaged in (None, {}, {"token": "t"}, {"token": "t", "members": "other-0"}):
-        found, damage = record_of(record(damaged), "kv")
+        found, damage = record_of(record(damaged), cluster())
         assert found is None
         assert damage.startswith("ConfigMap kv-bootstrap is damaged: ")
 
 
 def test_record_of_somebody_else_is_no_record_and_not_none() -> None:
-    found, damage = record_of(record({"token": "t", "members": "kv-0"}, labels={}), "kv")
+    found, damage = record_of(record({"token": "t", "members": "kv-0"}, labels={}), cluster())
     assert found is None
     assert "it is not this cluster's" in damage
+
+
+def test_record_of_a_kvcluster_that_was_deleted_is_no_record_and_not_none() -> None:
+    before = {"apiVersion": "kvorum.dev/v1alpha1", "kind": "KVCluster", "name": "kv", "uid": "of-one-before"}
+    one = record({"token": "t", "members": "kv-0"})
+    one["metadata"]["ownerReferences"] = [before]
+    found, damage = record_of(one, cluster())
+    assert found is None
+    assert "goes with that" in damage
+    one["metadata"]["ownerReferences"] = [{**before, "uid": UID}]
+    assert record_of(one, cluster()) == (Record("t", ("kv-0",)), "")
+
+
+def owned(one: dict[str, Any], kind: str, uid: str) -> dict[str, Any]:
+    owner = {"kind": kind, "name": "kv", "uid": uid, "controller": True}
+    return {**one, "metadata": {**one["metadata"], "ownerReferences": [owner]}}
+
+
+@pytest.mark.parametrize("left", [None, owned(stateful_set(), "KVCluster", "of-one-before"), stateful_set()])
+def test_pod_of_a_kvcluster_that_was_deleted_is_nobody_and_is_not_made_anew(left: dict[str, Any] | None) -> None:
+    maker = "s" if left is not None and "ownerReferences" in left["metadata"] else "of-one-before"
+    sight = Sight(left, {"kv-0": owned(pod("kv-0"), "StatefulSet", maker)}, {"kv-0": claim("kv-0")})
+    node = node_of(sight, "kv-0")
+    assert (node.running, node.stopping, node.held_up.reason) == (False, True, Reason.WAKING)
+    assert replace(sight, stateful_set=None).replicas == 0
+
+
+def test_pod_of_the_stateful_set_or_of_none_is_a_member() -> None:
+    made = owned(pod("kv-0"), "StatefulSet", "s")
+    assert node_of(Sight(owned({**stateful_set()}, "KVCluster", UID), {"kv-0": made}), "kv-0").running
+    assert node_of(Sight(None, {"kv-0": pod("kv-0")}), "kv-0").running

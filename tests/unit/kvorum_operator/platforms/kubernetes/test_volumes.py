@@ -36,12 +36,14 @@ def pod(uid: str = "p1") -> dict[str, Any]:
         ({"metadata": THIS}, Volume("kv-1", ours=False)),
         (claim({"kvorum.dev/cluster": "other"}), Volume("kv-1", ours=False)),
         (claim({**OURS, "kvorum.dev/member-id": "one"}), Volume("kv-1", ours=False)),
+        (claim(KNOWN, ownerReferences=[OWNER]), Volume("kv-1", True, 0xC1, 0xA1, Engine.ETCD)),
+        (claim(KNOWN, ownerReferences=[{**OWNER, "uid": "of-one-that-was-deleted"}]), Volume("kv-1", ours=False)),
         (claim(FRESH), None),
         (claim(KNOWN, deletionTimestamp="2026-11-25T20:00:00Z"), None),
     ],
 )
 def test_claim_is_a_volume_as_its_labels_say(one: dict[str, Any], volume: Volume | None) -> None:
-    assert volume_of(one, "kv") == volume
+    assert volume_of(one, cluster()) == volume
 
 
 def test_adopted_claim_is_fresh_no_longer_and_names_the_pod_that_was_on_it() -> None:
@@ -82,9 +84,3 @@ def test_data_goes_with_its_kvcluster_exactly_while_the_policy_says_delete() -> 
     owned = claim(OURS, ownerReferences=[theirs, OWNER])
     assert volumes.corrected(owned, cluster(deletionPolicy="Delete"), None) is None
     assert volumes.corrected(owned, cluster(), None) == {"metadata": {**THIS, "ownerReferences": [theirs]}}
-
-
-def test_owner_of_the_same_name_before_is_none() -> None:
-    before = {**OWNER, "uid": "of-one-that-was-deleted"}
-    patch = volumes.corrected(claim(OURS, ownerReferences=[before]), cluster(deletionPolicy="Delete"), None)
-    assert patch == {"metadata": {**THIS, "ownerReferences": [OWNER]}}
