@@ -55,7 +55,10 @@ class Objects:
         resource, name = place_of(desired)
         mark = mark_of(desired)
         if not self._is_settled(resource, name, mark):
-            live = await self._client.get(resource, desired["metadata"]["namespace"], name)
+            try:
+                live = await self._client.get(resource, desired["metadata"]["namespace"], name)
+            except Refused as refusal:
+                raise ObjectRefused(str(refusal)) from refusal
             await self.put_over(live, desired, cluster)
             self._settled[resource, name] = Settled(mark, time.monotonic())
 
@@ -103,7 +106,10 @@ class Objects:
         """Not there, after a look if that may have changed. Somebody else's object of that name stays."""
         if self._is_settled(resource, name, NOT_WANTED):
             return
-        live = await self._client.get(resource, namespace, name)
+        try:
+            live = await self._client.get(resource, namespace, name)
+        except Refused:
+            live = None  # who may not look at it made none: a Role need not name what is not used
         if live is not None and not why_not_ours(live, cluster):
             try:
                 await self._client.delete(resource, namespace, name, uid=live["metadata"]["uid"])

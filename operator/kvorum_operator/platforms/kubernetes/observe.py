@@ -163,9 +163,9 @@ def with_complaint(held: HeldUp | None, pod: Manifest, claim: Manifest | None, s
         gone = claim["spec"].get("volumeName", "")
         return HeldUp(Reason.POD_UNSCHEDULABLE, f"its claim is Lost: PersistentVolume {gone} is gone")
     if claim is not None and (event := latest(sight.events, claim, NO_VOLUME)):
-        return HeldUp(Reason.POD_UNSCHEDULABLE, shortened(f"its volume cannot be made: {event['message']}"))
+        return HeldUp(Reason.POD_UNSCHEDULABLE, shortened(f"its volume cannot be made: {event.get('message', '')}"))
     if event := latest(sight.events, pod, NO_CONTAINER):
-        text = f"its container cannot be made: {event['reason']}: {event['message']}"
+        text = f"its container cannot be made: {event['reason']}: {event.get('message', '')}"
         return HeldUp(Reason.IMAGE_UNAVAILABLE, shortened(text))
     return held
 

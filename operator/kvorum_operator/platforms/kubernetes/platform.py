@@ -6,6 +6,7 @@ told by Conflict or NotFound; the next pass sees what is there now. Each call ma
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 from kvorum_operator.api.v1alpha1 import REPLICAS_MAX, KVCluster
@@ -153,18 +154,19 @@ class KubernetesPlatform:
 
     async def start_nodes(self, step: StartNodes, cluster: KVCluster, seen: Observation) -> None:
         """Those that can be: a quota that is too small for all of them is no reason to start none."""
-        startable, refusals = [], []
+        startable: list[int] = []
+        refusals: dict[int, ObjectRefused | StepFailed] = {}
         for name in step.names:
             try:
                 await self._put_volume(name, cluster, seen)
             except (ObjectRefused, StepFailed) as refusal:
-                refusals.append(refusal)
+                refusals[names.ordinal(name)] = refusal
             else:
                 startable.append(names.ordinal(name))
         if startable:
-            await self._scale(max(self._sight.replicas, 1 + max(startable)))
+            await self._scale(replicas_reached(self._sight.replicas, startable, refusals))
         if refusals:
-            raise refusals[0]
+            raise next(iter(refusals.values()))
 
     async def _put_volume(self, name: str, cluster: KVCluster, seen: Observation) -> None:
         """A volume for the member, labelled from the start, before its pod is made. Whoever is on it already goes."""
@@ -247,9 +249,19 @@ def replicas_kept(cluster: KVCluster, seen: Observation, sight: Sight) -> int:
     if sight.stateful_set is None and cluster.spec.replicas == 0:
         return 0
     members = [names.ordinal(entry.name) for entry in seen.entries or () if entry.name is not None]
-    if cluster.spec.replicas == 0 or not members:
+    split = len(seen.cluster_ids) > 1  # frozen: nobody can say whose member list that is (I4)
+    if cluster.spec.replicas == 0 or not members or split:
         return min(sight.replicas, REPLICAS_MAX)
     return min(sight.replicas, 1 + max(members))
+
+
+def replicas_reached(replicas: int, startable: Collection[int], refused: Collection[int]) -> int:
+    """As many pods as those to start need, by ordinals; fewer where one on the way there was refused its volume.
+
+    A StatefulSet leaves nobody out: its pod would come along, on whatever volume has that name, somebody else's too.
+    """
+    end = min((ordinal for ordinal in refused if ordinal >= replicas), default=REPLICAS_MAX)
+    return max([replicas, *(1 + ordinal for ordinal in startable if ordinal < end)])
 
 
 def require_in_time(claim: Manifest, now_s: float) -> None:

@@ -1,8 +1,8 @@
 """A PersistentVolumeClaim as a volume of the pass, and what of it the operator changes: labels and owner.
 
 Pure. A claim that is being deleted is gone: it will not be mounted again. One that the StatefulSet controller made, in
-place of one that is gone, is none either: there is no data on it. One that is owned by a KVCluster that was deleted goes
-with that, sooner or later: it is as good as foreign to who has its name by now.
+place of one that is gone, is none either: there is no data on it. One that a KVCluster owns that was deleted goes with
+that, sooner or later: it is as good as foreign to who has its name by now.
 """
 
 from kvorum_operator.api.v1alpha1 import GROUP, KIND, KVCluster

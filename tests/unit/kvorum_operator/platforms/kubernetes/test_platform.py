@@ -7,7 +7,12 @@ import pytest
 from kvorum_operator.platforms.kubernetes.apply import why_not_ours
 from kvorum_operator.platforms.kubernetes.client import Conflict, Refused
 from kvorum_operator.platforms.kubernetes.observe import Sight
-from kvorum_operator.platforms.kubernetes.platform import is_immutable, replicas_kept, require_in_time
+from kvorum_operator.platforms.kubernetes.platform import (
+    is_immutable,
+    replicas_kept,
+    replicas_reached,
+    require_in_time,
+)
 from kvorum_operator.reconcile import StepFailed
 
 from tests.unit.kvorum_operator.objects.clusters import UID, cluster, situation
@@ -35,6 +40,30 @@ def test_pods_above_the_member_list_go_and_more_only_a_step_makes() -> None:
 def test_without_a_member_list_no_pod_goes() -> None:
     assert replicas_kept(cluster(replicas=3), SILENT, sight(5)) == 5
     assert replicas_kept(cluster(replicas=3), SILENT, sight(50)) == 9  # there are no names for more
+
+
+def test_of_a_cluster_with_two_ids_no_pod_goes() -> None:
+    split = replace(situation(THREE), latched_cluster_id=0xBAD)
+    assert len(split.cluster_ids) == 2
+    assert replicas_kept(cluster(replicas=3), split, sight(5)) == 5
+
+
+@pytest.mark.parametrize(
+    ("replicas", "startable", "refused", "reached"),
+    [
+        (0, [0, 1, 2], [], 3),
+        (0, [0, 1], [2], 2),
+        (0, [1, 2], [0], 0),  # theirs would come along
+        (0, [0, 2], [1], 1),
+        (3, [0, 2], [1], 3),  # it is there already
+        (3, [3], [1], 4),
+        (3, [1], [], 3),
+    ],
+)
+def test_no_pod_is_made_on_a_volume_that_was_refused(
+    replicas: int, startable: list[int], refused: list[int], reached: int
+) -> None:
+    assert replicas_reached(replicas, startable, refused) == reached
 
 
 def test_sleep_is_a_step_and_nothing_that_objects_do() -> None:
