@@ -19,6 +19,7 @@ from tests.kit.ports import free_port
 from tests.kit.processes import Node, Program, etcd_program, kvorum_program
 
 Begin = Callable[..., Node]
+ENDED_S = 120.0
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def refusal(node: Node) -> list[str]:
     """The lines with which the node refuses to start."""
     before = len(node.log())
     node.start()
-    wait_until(lambda: not node.alive, 30, "a node that cannot start ends")
+    wait_until(lambda: not node.alive, ENDED_S, "a node that cannot start ends")
     assert node.process is not None
     assert node.process.returncode == 1
     printed = node.log()[before:]

@@ -135,11 +135,11 @@ def test_two_nodes_may_share_a_port_only_if_both_say_so(start: Start, program: P
     shared = free_port()
     sharing = [start("--socket-reuse-port", name=name, client_port=shared) for name in ("a", "b")]
     words = "ready to serve client requests"  # of each for itself: at the port either may answer
-    wait_until(lambda: all(words in node.log() for node in sharing), 20, "both serve")
+    wait_until(lambda: all(words in node.log() for node in sharing), 60, "both serve")
     alone = Node(program, tmp_path, name="c", client_port=shared)
     alone.start()
     try:
-        wait_until(lambda: not alone.alive, 20, "a node that would not share ends")
+        wait_until(lambda: not alone.alive, 60, "a node that would not share ends")
         assert [node.alive for node in sharing] == [True, True]
     finally:
         alone.kill()
@@ -203,7 +203,7 @@ def test_a_change_that_endangers_the_quorum_is_refused_if_checked(program: Progr
             cluster.nodes[2].kill()
             request = rpc.MemberAddRequest(peerURLs=[f"http://127.0.0.1:{free_port()}"])
             try:
-                wait_until(cluster.nodes[0].is_healthy, 20, "the two that are left serve")
+                wait_until(cluster.nodes[0].is_healthy, 60, "the two that are left serve")
                 call(cluster.nodes[0], "Cluster/MemberAdd", request, rpc.MemberAddResponse)
             except grpc.RpcError as error:
                 return str(error.details())
@@ -227,7 +227,7 @@ def elections_while_alone(program: Program, folder: Path, pre_vote: str) -> int:
         for node in cluster.nodes[1:]:
             node.kill()
         until = time.monotonic() + 6.0
-        wait_until(lambda: time.monotonic() > until, 10, "its elections fail for a while")
+        wait_until(lambda: time.monotonic() > until, 60, "its elections fail for a while")
         cluster.start()
         cluster.wait_healthy()
         return term(cluster.nodes[0]) - before
@@ -239,18 +239,27 @@ def test_with_pre_vote_a_member_without_quorum_leaves_the_term_alone(program: Pr
     assert elections_while_alone(program, tmp_path / "with", "true") < 10
 
 
-def seconds_to_lead(program: Program, folder: Path, advance: str) -> float:
+def seconds_to_lead(program: Program, folder: Path, advance: str) -> tuple[float, float]:
+    """From the start of the members, and from when the last of them takes connections: a busy machine starts slowly."""
     flags = ("--heartbeat-interval=1000", "--election-timeout=5000", f"--initial-election-tick-advance={advance}")
-    began = time.monotonic()
-    with Cluster(program, folder, flags=flags):
-        return time.monotonic() - began
+    cluster = Cluster(program, folder, flags=flags)
+    try:
+        began_s = time.monotonic()
+        cluster.start()
+        wait_until(lambda: all(node.members_by_peers() for node in cluster.nodes), 60, "all take connections")
+        listening_s = time.monotonic()
+        cluster.wait_healthy()
+        led_s = time.monotonic()
+    finally:
+        cluster.kill()
+    return led_s - began_s, led_s - listening_s
 
 
 def test_ticks_are_advanced_before_the_first_election_if_asked(program: Program, tmp_path: Path) -> None:
     """5 to 9 ticks (at random) of a second pass before a member stands for election; most of them may be skipped."""
-    assert seconds_to_lead(program, tmp_path / "slow", "false") >= 5.0
+    assert seconds_to_lead(program, tmp_path / "slow", "false")[0] >= 5.0
     attempts = (seconds_to_lead(program, tmp_path / f"{attempt}", "true") for attempt in range(8))
-    assert any(seconds < 5.0 for seconds in attempts)
+    assert any(since_listening_s < 4.0 for _, since_listening_s in attempts)
 
 
 # ---- limits ----------------------------------------------------------------------------------------------------------
@@ -264,7 +273,7 @@ def test_a_snapshot_is_taken_after_so_many_entries(start: Start) -> None:
     assert not list(snap.glob("*.snap"))
     for number in range(40):
         put(node, b"%d" % number)
-    wait_until(lambda: list(snap.glob("*.snap")), 10, "a snapshot file")
+    wait_until(lambda: list(snap.glob("*.snap")), 60, "a snapshot file")
 
 
 def test_writes_above_the_quota_are_refused(start: Start) -> None:
@@ -284,7 +293,7 @@ def test_writes_above_the_quota_are_refused(start: Start) -> None:
         status = call(node, "Maintenance/Status", rpc.StatusRequest(), rpc.StatusResponse)
         return status.dbSize > quota // 2 and any("NOSPACE" in error for error in status.errors)
 
-    wait_until(alarmed, 10, "the alarm is raised")
+    wait_until(alarmed, 60, "the alarm is raised")
 
 
 def test_a_transaction_of_too_many_operations_is_refused(start: Start) -> None:
@@ -317,14 +326,14 @@ def test_old_revisions_go_after_the_retention(start: Start) -> None:
             return str(error.details()) == "etcdserver: mvcc: required revision has been compacted"
         return False
 
-    wait_until(is_compacted, 20, "the first revision is compacted")
+    wait_until(is_compacted, 60, "the first revision is compacted")
 
 
 COMMITS = "etcd_disk_backend_commit_duration_seconds_count"
 
 
 def wait_for_commit(node: Node, before: float) -> None:
-    wait_until(lambda: metric(node, COMMITS) > before, 10, "a commit follows the put")
+    wait_until(lambda: metric(node, COMMITS) > before, 60, "a commit follows the put")
 
 
 def test_a_commit_follows_every_so_many_operations(start: Start) -> None:
@@ -416,7 +425,7 @@ def test_a_connection_is_told_how_many_streams_it_may_have(start: Start, connect
         connection.read()
         return connection.has(h2.events.RemoteSettingsChanged)
 
-    wait_until(settings, 10, "the server's settings arrive")
+    wait_until(settings, 60, "the server's settings arrive")
     assert connection.h2.remote_settings.max_concurrent_streams == 7
 
 
@@ -427,7 +436,7 @@ def test_a_silent_connection_is_pinged_and_kept_while_it_answers(start: Start, c
         connection.read()
         return sum(isinstance(event, h2.events.PingReceived) for event in connection.events) >= 3
 
-    wait_until(pings, 20, "three pings arrive")
+    wait_until(pings, 60, "three pings arrive")
     assert not connection.closed
 
 
@@ -438,7 +447,7 @@ def test_a_connection_that_does_not_answer_pings_is_closed(start: Start, connect
         connection.read(answering=not connection.has(h2.events.PingReceived))
         return connection.closed
 
-    wait_until(closed, 20, "the connection is closed")
+    wait_until(closed, 60, "the connection is closed")
     assert connection.has(h2.events.PingReceived)
 
 
@@ -467,7 +476,7 @@ def test_a_client_that_pings_too_often_is_sent_away(start: Start, connect: Conne
                 connection.read()
         return strict.has(h2.events.ConnectionTerminated)
 
-    wait_until(sent_away, 20, "the strict server says goodbye")
+    wait_until(sent_away, 60, "the strict server says goodbye")
     (goodbye,) = [event for event in strict.events if isinstance(event, h2.events.ConnectionTerminated)]
     assert goodbye.additional_data == b"too_many_pings"
     assert not lax.has(h2.events.ConnectionTerminated)
@@ -510,7 +519,7 @@ def test_logs_are_json_with_level_time_and_message(start: Start) -> None:
 
 def test_logs_go_where_they_are_told_to(start: Start, tmp_path: Path) -> None:
     node = start(f"--log-outputs={tmp_path / 'a.log'},{tmp_path / 'b.log'}")
-    wait_until(lambda: READY in (tmp_path / "b.log").read_text(), 10, "it is ready")
+    wait_until(lambda: READY in (tmp_path / "b.log").read_text(), 60, "it is ready")
     node.stop()  # a line that is written meanwhile would be in one of them only
     assert (tmp_path / "a.log").read_text() == (tmp_path / "b.log").read_text()
     assert READY not in node.log()
@@ -528,7 +537,7 @@ def test_a_request_that_is_slow_to_apply_is_logged(start: Start) -> None:
     words = "apply request took too long"
     for node in (slow, usual):
         put(node, b"a")
-    wait_until(lambda: words in slow.log(), 10, "the slow request is logged")
+    wait_until(lambda: words in slow.log(), 60, "the slow request is logged")
     assert words not in usual.log()
 
 
