@@ -70,7 +70,20 @@ class Members:
         )
         answered = {name: answer for name, answer in zip(running, answers, strict=True) if answer is not None}
         own_words = {name: word for name, word in zip(running, words, strict=True) if word is not None}
-        return Asked(answered, await self._entries(answered, running, addresses), own_words)
+        clusters = [
+            {name: answer for name, answer in answered.items() if answer.cluster_id == one}
+            for one in {answer.cluster_id for answer in answered.values()}
+        ]
+        lists = await asyncio.gather(*(self._entries(cluster, running, addresses) for cluster in clusters))
+        asked = list(zip(clusters, lists, strict=True))
+        # An address of ours may be another's by now, as a pod's is. Whose list names none of ours is no member here.
+        strangers = {name for cluster, entries in asked if is_of_others(entries) for name in cluster}
+        confirmed = [entries for _, entries in asked if not is_of_others(entries)]
+        return Asked(
+            {name: answer for name, answer in answered.items() if name not in strangers},
+            confirmed[0] if len(confirmed) == 1 else None,
+            {name: word for name, word in own_words.items() if name not in strangers},
+        )
 
     async def _status(self, url: str) -> Answer | None:
         try:
@@ -82,9 +95,10 @@ class Members:
     async def _entries(
         self, answered: Mapping[str, Answer], running: Mapping[str, Address], addresses: Mapping[str, Address]
     ) -> tuple[Entry, ...] | None:
-        """Linearizable, so a quorum confirms it: an old list must not make a new member's data look like a leftover."""
-        if len({answer.cluster_id for answer in answered.values()}) != 1:
-            return None
+        """Linearizable, so a quorum confirms it: an old list must not make a new member's data look like a leftover.
+
+        answered: members of one cluster.
+        """
         voters = [name for name, answer in answered.items() if answer.leader and not answer.is_learner]
         leading = [name for name in voters if answered[name].leader == answered[name].member_id]
         for name in (leading + voters)[:2]:  # one that hangs must not cost the pass more than once
@@ -120,6 +134,11 @@ class Members:
                 return Hold(reason, f"{step}: the members are not ready for it yet ({refusal.text})", waits_for)
             return Hold(Reason.REQUEST_REFUSED, f"{step} was refused: {refusal.text}", "the members to take it")
         return None
+
+
+def is_of_others(entries: tuple[Entry, ...] | None) -> bool:
+    """Whether a member list is known, and of another cluster than ours: peer URLs are permanent."""
+    return entries is not None and all(entry.name is None for entry in entries)
 
 
 def answer_of(status: Status) -> Answer:

@@ -33,10 +33,12 @@ def missing(seen: Observation) -> dict[str, VolumeLabels]:
     """Labels for volumes that were made at the bootstrap, by what the node that runs on each says of itself."""
     if seen.cluster_id is None or len(seen.cluster_ids) != 1:
         return {}
+    owners = {entry.id: entry.name for entry in seen.entries or ()}  # an address may be another member's by now
     return {
         name: VolumeLabels(answer.cluster_id, answer.member_id, volume.engine)
         for name, answer in seen.answered.items()
         if (volume := seen.volumes.get(name)) is not None and volume.ours and volume.member_id is None
+        if owners.get(answer.member_id, name) == name
     }
 
 

@@ -188,6 +188,18 @@ REMOVE = "/etcdserverpb.Cluster/MemberRemove"
 MOVE = "/etcdserverpb.Maintenance/MoveLeader"
 
 
+def test_member_of_another_cluster_at_an_address_that_was_ours_is_not_heard() -> None:
+    leader = ScriptedServer({STATUS: status_of(LEADER)})
+    leader.unary[LIST] = list_of(leader)
+    stranger = ScriptedServer({STATUS: status_of(0x999, leader=0x999, cluster_id=0xBAD)})
+    theirs = rpc.Member(ID=0x999, name="kv-0", peerURLs=["http://elsewhere:2380"], clientURLs=["http://elsewhere:2379"])
+    stranger.unary[LIST] = answering(rpc.MemberListResponse(members=[theirs]))
+    asked = ask(leader, stranger)
+    assert set(asked.answered) == {"kv-0"}
+    assert asked.entries is not None
+    assert ask(stranger) == Asked({}, None)
+
+
 def perform(step: Step, leader: ScriptedServer, other: ScriptedServer | None = None) -> Hold | None:
     async def performed() -> Hold | None:
         await leader.start()

@@ -1,5 +1,7 @@
 """Labels of volumes: whose data is on them (I4, I6)."""
 
+from dataclasses import replace
+
 import pytest
 from kvorum_operator.api.v1alpha1 import Engine
 from kvorum_operator.objects import labels
@@ -34,6 +36,12 @@ def test_labels_are_never_changed_and_none_is_given_while_two_clusters_answer() 
     assert labels.missing(seen) == {}
     _, seen = read_situation("plan replicas=3\nkv-0 leader unlabelled\nkv-1 follower other-cluster unlabelled")
     assert labels.missing(seen) == {}
+
+
+def test_volume_is_not_labelled_by_another_member_that_has_its_address_by_now() -> None:
+    _, seen = read_situation("plan replicas=2\nrecord kv-0 kv-1\nkv-0 leader\nkv-1 follower unlabelled")
+    assert set(labels.missing(seen)) == {"kv-1"}
+    assert labels.missing(replace(seen, answered={"kv-1": seen.answered["kv-0"]})) == {}
 
 
 # On Kubernetes.
