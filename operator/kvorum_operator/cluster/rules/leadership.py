@@ -25,6 +25,6 @@ def hand_over(entry: Entry, name: str, because: str, spec: Spec, seen: Observati
     to = guard.successors(entry.id, seen)[0]  # who stays: members that go went before the leader
     tried = seen.hand_overs.get(entry.id, HandOvers())
     wait_s = guard.HAND_OVER_WAIT_ELECTIONS * spec.settings.election_timeout.seconds
-    if tried.tries_count and seen.now_s < tried.last_s + wait_s:
+    if tried.tries_count and tried.last_s <= seen.now_s < tried.last_s + wait_s:  # a clock may have been set back
         return Hold(Reason.HANDING_OVER, f"{name} was asked to hand over", "another leader", tried.last_s + wait_s)
     return HandOver(leader=entry.id, leader_name=name, to=to, to_name=seen.name_of(to), because=because)

@@ -257,6 +257,6 @@ def words_of(line: str) -> dict[str, str]:
 
 
 def seconds(text: str) -> float:
-    match = re.fullmatch(r"([0-9.]+)(ms|s|m|h)", text)
+    match = re.fullmatch(r"(-?[0-9.]+)(ms|s|m|h)", text)
     assert match is not None, f"no length of time: {text!r}"
     return float(match[1]) * UNITS_S[match[2]]

@@ -2,7 +2,16 @@
 
 from dataclasses import replace
 
-from kvorum_operator.cluster.observation import LAG_ENTRIES_MAX, Address, Answer, Entry, Observation, Volume
+from kvorum_operator.cluster.observation import (
+    LAG_ENTRIES_MAX,
+    WAKING_S_MAX,
+    Address,
+    Answer,
+    Entry,
+    Node,
+    Observation,
+    Volume,
+)
 
 BASE = Answer(
     member_id=1,
@@ -26,6 +35,16 @@ def seen(*answers: Answer, entries: tuple[Entry, ...] | None = None, **rest: Vol
         entries=entries,
         volumes={volume.name: volume for volume in rest.values()},
     )
+
+
+def test_member_is_waking_only_for_a_moment_whatever_its_machines_clock_says() -> None:
+    def wakes(since_s: float) -> bool:
+        return replace(seen(), nodes={"kv-0": Node("kv-0", running=True, since_s=since_s)}).is_waking("kv-0")
+
+    assert wakes(-WAKING_S_MAX + 1)
+    assert wakes(2)
+    assert not wakes(-WAKING_S_MAX)
+    assert not wakes(3600)
 
 
 def test_leader_is_whom_the_highest_term_names() -> None:
