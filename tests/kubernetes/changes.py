@@ -48,15 +48,16 @@ def roll(cluster: Cluster, edit: Callable[[], None], figure: str) -> None:
     for stop in stops:
         near = leaders.leaders_near(stop.at_s)
         assert near - {urls[stop.name]}, f"{stop.name} was stopped while it led"
-    asked_s = next(
-        (
-            at_s
-            for at_s, status in cluster.chronicle.statuses
-            if at_s >= since_s and str((status.get("plan") or {}).get("next", "")).startswith(f"HandOver {leader} to ")
-        ),
-        None,
-    )
-    assert asked_s is not None, "the leader was asked to hand over"
+    told = [
+        (str((status.get("plan") or {}).get("next", "")), status.get("leader"))
+        for at_s, status in cluster.chronicle.statuses
+        if at_s >= since_s
+    ]
+    asked = [number for number, (step, _) in enumerate(told) if step.startswith(f"HandOver {leader} to ")]
+    assert asked, "the leader was asked to hand over"
+    led_by = [led for step, led in told[asked[0] :] if step == f"Restart {leader}"]
+    assert led_by, "it was stopped after that"
+    assert leader not in led_by, "and only once another led"
     for former, later in pairwise(stops):
         back = [
             one
@@ -65,7 +66,8 @@ def roll(cluster: Cluster, edit: Callable[[], None], figure: str) -> None:
         ]
         assert back, f"{later.name} was stopped before {former.name} was ready again"
     figures.note(f"{figure}: longest write gap", writer.largest_gap_s, "s", 1)
-    changed_s = max((at_s for at_s, _ in leaders.seen if at_s >= since_s), default=0.0)
+    changed_s = max((at_s for at_s, _ in leaders.seen if at_s >= since_s), default=None)
+    assert changed_s is not None, "another leader was seen"
     near_it = [gap_s for at_s, gap_s in writer.gaps if abs(at_s - changed_s) < NEAR_S]
     figures.note(f"{figure}: write gap of the planned hand-over", max(near_it, default=0.2), "s", 1)
     assert writer.failed == [], "no write takes longer than a client's patience"

@@ -1,18 +1,18 @@
-"""What was measured, in lines that a report can be made of: `FIGURE name value unit (wanted < x)`."""
+"""What was measured, in lines that a report can be made of: `FIGURE name value unit (wanted < x)`; MISSED where not."""
 
 import os
 from pathlib import Path
 
-SLACK = 4  # a deadline of a test is so many times what is wanted: a busy machine is no bug
+SLACK = 4  # a time of a test may be so many times what is wanted: a busy machine is no bug, and makes no bytes
 
 FILE = os.environ.get("KVORUM_E2E_FIGURES")  # lines are appended there too
 
 
 def note(name: str, value: float, unit: str, wanted: float) -> None:
-    """Raises AssertionError where the value is not even below SLACK times what is wanted."""
-    line = f"FIGURE {name} {value:.2f} {unit} (wanted < {wanted:g})"
+    """Raises AssertionError where the value is not even below SLACK times what is wanted, for MB just what is."""
+    line = f"FIGURE {name} {value:.2f} {unit} ({'wanted' if value < wanted else 'MISSED: wanted'} < {wanted:g})"
     print(line)
     if FILE:
         with Path(FILE).open("a") as lines:
             lines.write(line + "\n")
-    assert value < SLACK * wanted, line
+    assert value < (SLACK if unit != "MB" else 1) * wanted, line

@@ -101,10 +101,6 @@ def test_restart_of_the_api_server_is_survived(stage: Stage) -> None:
             assert writer.failed == [], "members need no API server"
             stage.ensure_operator()  # it may have ended: in a pod it is started again
             cluster.edit(settings={"logLevel": "debug"})
-            cluster.wait(
-                lambda: {one["metadata"]["annotations"].get("kvorum.dev/settings") for one in cluster.pods().values()},
-                "pods are there",
-            )
             cluster.wait_step("Restart")
             cluster.wait_ready(3, 240)
 

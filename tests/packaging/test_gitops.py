@@ -146,11 +146,14 @@ def test_statuses_of_a_real_run_are_judged() -> None:
     files = sorted(Path(FROM_E2E).glob("**/*.json")) if FROM_E2E else []
     if not files:
         pytest.skip("NOT RUN: health.lua on statuses of a real run: KVORUM_E2E_STATUSES names no folder with any")
+    judged = 0
     for path in files:
         kept = json.loads(path.read_text("utf-8"))
         if kept and "status" in kept and kept["status"].get("observedGeneration") == kept["metadata"]["generation"]:
             check(kept)
+            judged += 1
             print(f"{path.name}: {run(HEALTH, kept)}")
+    assert judged, "none of them is of the generation that was observed"
 
 
 # Actions.
