@@ -85,6 +85,8 @@ def changes(before: Status, after: Status, told: str = "") -> list[Event]:
 
 def is_bad(condition: Condition, status: Status) -> bool:
     """Whether a person should look: not when a member only restarts, and not when nobody is to serve yet."""
+    if condition.reason == Reason.MEMBER_FAILING and condition.status == "True":
+        return True  # also of Reconciling: a member that fails in its restart was away, and Degraded, before
     if BAD.get(condition.type) != condition.status or condition.reason in (Reason.BOOTSTRAPPING, Reason.ASLEEP):
         return False
     if condition.type != "Degraded":

@@ -126,6 +126,16 @@ def test_member_that_only_restarts_is_no_warning(story: Story) -> None:
         assert "Warning" not in {event.type for event in events}, member
 
 
+def test_member_that_fails_in_its_restart_is_a_warning(story: Story) -> None:
+    roll = "plan replicas=3\nkv-0 leader outdated\nkv-1 follower outdated\nkv-2 follower"
+    story.goes_on(f"{roll} outdated")
+    story.goes_on(f"{roll} outdated stopping")
+    events = story.goes_on(f"{roll} held-up=MemberFailing,exit_1:_no_such_flag")
+    (event,) = (one for one in events if one.reason == "MemberFailing")
+    assert event.type == "Warning"
+    assert "exit 1: no such flag" in event.message
+
+
 def test_what_waits_for_a_person_is_a_warning(story: Story) -> None:
     story.goes_on(THREE)
     events = story.goes_on(f"{THREE} held-up=ImageUnavailable,ErrImagePull")
