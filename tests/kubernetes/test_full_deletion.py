@@ -26,6 +26,20 @@ def test_deletion_policy_delete_takes_the_volumes_and_a_new_cluster_begins_empty
         assert cluster.status()["clusterID"] != cluster_id
 
 
+def test_cluster_that_is_applied_again_before_all_of_it_is_gone_begins_empty_too(stage: Stage) -> None:
+    with stage.cluster("hasty") as cluster:
+        cluster.apply(replicas=3, deletionPolicy="Delete")
+        cluster.wait_ready(3)
+        cluster_id, uids = cluster.status()["clusterID"], cluster.uids()
+        cluster.api.delete("kvclusters", cluster.namespace, cluster.name)
+        cluster.wait(lambda: cluster.seen() is None, "the KVCluster is gone")
+        cluster.apply(replicas=3, deletionPolicy="Delete")
+        assert cluster.pods(), "its pods are still there: else the case shows nothing"
+        cluster.wait_ready(3, 180)
+        assert cluster.status()["clusterID"] != cluster_id
+        assert not set(cluster.uids().values()) & set(uids.values())
+
+
 def test_deletion_policy_that_goes_back_to_retain_keeps_the_volumes(stage: Stage) -> None:
     with stage.cluster("kept") as cluster:
         cluster.apply(replicas=1, deletionPolicy="Delete")
