@@ -16,7 +16,7 @@ from kvorum.main import main
 from kvorum.storage.data_dir import DataDir
 from kvorum.storage.disk import File
 
-from tests.unit.kvorum.storage.power_cut import RecordingDisk, replay_journal
+from tests.kit.power_cut import RecordingDisk, replay_journal
 
 
 class SlowFile(File):

@@ -1,7 +1,7 @@
 """`kvorum` with a journal of its disk: python -m tests.e2e.recorded_node BESIDE FLAGS…
 
 BESIDE is a folder outside of the data directory. After a `kill -9` the test turns the data directory into what a power
-cut at that moment would have left (tests.unit.kvorum.storage.power_cut).
+cut at that moment would have left (tests.kit.power_cut).
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kvorum.main import main
 
-from tests.unit.kvorum.storage.power_cut import RecordedDataDir
+from tests.kit.power_cut import RecordedDataDir
 
 if __name__ == "__main__":
     beside = Path(sys.argv.pop(1))

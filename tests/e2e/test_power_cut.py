@@ -15,8 +15,8 @@ from random import Random
 from kvorum.client import Client, ClientError
 
 from tests.kit.deadline import wait_until
+from tests.kit.power_cut import power_cut_after_kill
 from tests.kit.processes import Cluster, Node, Program
-from tests.unit.kvorum.storage.power_cut import power_cut_after_kill
 
 WRITERS = 8
 ALIVE_S_MAX = 0.35  # from the first write on; a start takes longer than this

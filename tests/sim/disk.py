@@ -24,8 +24,8 @@ from kvorum.storage.replay import Replay
 from kvorum.storage.segment import NO_STATE
 from kvorum.storage.wal import Wal
 
+from tests.kit.power_cut import SimDisk
 from tests.sim.violation import Violation
-from tests.unit.kvorum.storage.power_cut import SimDisk
 
 Write = Entry | HardState | Snapshot
 Tables = dict[str, dict[bytes, bytes]]

@@ -14,7 +14,7 @@ from kvorum.state.store import KEY, META
 from kvorum.storage.entry_codec import encode_metadata
 from kvorum.storage.lmdb_store import LmdbStore
 
-from tests.unit.kvorum.storage.power_cut import RecordedDataDir
+from tests.kit.power_cut import RecordedDataDir
 
 
 def data_of(index: int, term: int) -> bytes:

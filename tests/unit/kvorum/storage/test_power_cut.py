@@ -14,7 +14,7 @@ from kvorum.raft.message import Entry, HardState
 from kvorum.storage.entry_codec import encode_metadata
 from kvorum.storage.wal import Wal
 
-from tests.unit.kvorum.storage.power_cut import (
+from tests.kit.power_cut import (
     PowerCut,
     RecordedDataDir,
     RecordingDisk,

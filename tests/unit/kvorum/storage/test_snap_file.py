@@ -13,7 +13,7 @@ from kvorum.raft.message import ConfState, Snapshot
 from kvorum.storage.fault import CorruptSnap, SnapFailed
 from kvorum.storage.snap_file import encode_snap, newest_snap, purge_snaps, read_snap, snap_name, write_snap
 
-from tests.unit.kvorum.storage.power_cut import PowerCut, SimDisk
+from tests.kit.power_cut import PowerCut, SimDisk
 
 CAPTURED = Path(__file__).parent / "testdata" / "member-snapshot"
 NAMES = sorted(path.name for path in CAPTURED.glob("*.snap"))

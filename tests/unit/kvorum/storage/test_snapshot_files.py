@@ -15,7 +15,7 @@ from kvorum.storage.snap_file import newest_snap
 from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
 
-from tests.unit.kvorum.storage.power_cut import PowerCut, SimDisk
+from tests.kit.power_cut import PowerCut, SimDisk
 
 MEMBER = Path("/member")
 WAL = MEMBER / "wal"

@@ -28,7 +28,7 @@ from kvorum.storage.replay import Replay
 from kvorum.storage.segment import SEGMENT_BYTES
 from kvorum.storage.wal import Wal
 
-from tests.unit.kvorum.storage.power_cut import SimDisk
+from tests.kit.power_cut import SimDisk
 
 TESTDATA = Path(__file__).parent / "testdata"
 METADATA_BYTES = encode_metadata(7, 9)

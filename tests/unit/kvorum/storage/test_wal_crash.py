@@ -18,7 +18,7 @@ from kvorum.storage.entry_codec import encode_metadata
 from kvorum.storage.replay import Replay
 from kvorum.storage.wal import Wal
 
-from tests.unit.kvorum.storage.power_cut import PowerCut, SimDisk
+from tests.kit.power_cut import PowerCut, SimDisk
 
 DIRECTORY = Path("/member/wal")
 SEGMENT = 8_000

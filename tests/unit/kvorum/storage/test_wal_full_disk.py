@@ -13,7 +13,7 @@ from kvorum.storage.fault import NoSpace
 from kvorum.storage.replay import Replay
 from kvorum.storage.wal import Wal
 
-from tests.unit.kvorum.storage.power_cut import SECTOR_BYTES, SimDisk
+from tests.kit.power_cut import SECTOR_BYTES, SimDisk
 from tests.unit.kvorum.storage.test_wal import DIRECTORY, METADATA_BYTES, SEGMENT, entries, sim_disk, sim_open, sim_wal
 
 BATCHES = [(first, first + 29) for first in range(1, 600, 30)]  # 4 segments of 150 entries

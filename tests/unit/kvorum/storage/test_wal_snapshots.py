@@ -10,7 +10,7 @@ from kvorum.storage.fault import CorruptWal
 from kvorum.storage.replay import Replay
 from kvorum.storage.wal import Wal
 
-from tests.unit.kvorum.storage.power_cut import PowerCut, SimDisk
+from tests.kit.power_cut import PowerCut, SimDisk
 
 DIRECTORY = Path("/member/wal")
 SEGMENT = 4_000
