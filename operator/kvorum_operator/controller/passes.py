@@ -35,6 +35,7 @@ from kvorum_operator.platforms.kubernetes.client import (
 from kvorum_operator.platforms.kubernetes.platform import KubernetesPlatform
 from kvorum_operator.reconcile import Fenced, Outcome, Reconciler
 
+SEEN_S_MAX = 20.0  # a step by what was seen longer ago would be one in the dark; a look itself takes up to half of it
 PASS_S_MAX = 50.0  # each question in it has its own bound; below what /healthz allows
 CONFLICT_S = 0.2  # somebody else wrote meanwhile: read it again
 MOVING_S = 1.0  # something is under way that no event tells of
@@ -54,10 +55,14 @@ class Kept:
     members: Members
     reconciler: Reconciler
     readable: KVCluster | None = None  # the last that could be read
+    began_s: float = 0.0  # when its last pass did
     written_s: float = 0.0
     changed_s: float = 0.0  # when its status last said something new
     decision: Step | Hold | None = None
-    complaint: str = ""
+
+
+class TooLate(Exception):
+    """What a pass has seen is too old to act by: a member may have gone since. The step is not done."""
 
 
 class Passes:
@@ -102,6 +107,9 @@ class Passes:
         except Fenced:
             # Whoever stopped leading forgets all keys anyway; who leads again in a moment must not lose this one.
             result, again_s = "fenced", MOVING_S
+        except TooLate as error:
+            self._say(key, str(error))
+            raise Failed from None
         except TimeoutError:
             self._say(key, f"a pass took longer than {PASS_S_MAX:g}s and was given up")
             raise Failed from None
@@ -128,6 +136,7 @@ class Passes:
             log.info("passes succeed again", extra={"cluster": str(key)})
 
     async def _pass(self, key: Key) -> float | None:
+        began_s = self._clock()
         live = await self._client.get(KVCLUSTERS, key.namespace, key.name)
         kept = self._kept.get(key)
         if kept is not None and (live is None or live["metadata"]["uid"] != kept.uid):
@@ -138,6 +147,7 @@ class Passes:
             return None
         if kept is None:
             kept = self._kept[key] = self._keep(key, live)
+        kept.began_s = began_s
         generation = live["metadata"]["generation"]
         outcome, status, events = await self._judge(kept, live, generation)
         if outcome is not None:
@@ -152,8 +162,17 @@ class Passes:
     def _keep(self, key: Key, live: Manifest) -> Kept:
         platform = KubernetesPlatform(self._client, key.namespace, key.name, self._images)
         members = Members()
-        reconciler = Reconciler(platform, members, status_of(live), self._fence)
-        return Kept(live["metadata"]["uid"], platform, members, reconciler, changed_s=self._clock())
+        reconciler = Reconciler(platform, members, status_of(live))
+        kept = Kept(live["metadata"]["uid"], platform, members, reconciler, changed_s=self._clock())
+        reconciler.fence = lambda: self._require_recent(kept)
+        return kept
+
+    def _require_recent(self, kept: Kept) -> None:
+        """Before a step or any object. Raises TooLate, and Fenced."""
+        self._fence()
+        seen_s = self._clock() - kept.began_s
+        if seen_s > SEEN_S_MAX:
+            raise TooLate(f"the API server is slow: what was seen {seen_s:.0f}s ago is no reason to act any more")
 
     async def _judge(
         self, kept: Kept, live: Manifest, generation: int

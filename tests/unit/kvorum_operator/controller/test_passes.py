@@ -5,11 +5,12 @@ import asyncio
 import time
 from typing import Any, NoReturn
 
+import pytest
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Status
 from kvorum_operator.cluster.step import Hold
 from kvorum_operator.controller.news import News
-from kvorum_operator.controller.passes import MOVING_S, SETTLED_S, Passes, moving_s, unreadable
+from kvorum_operator.controller.passes import MOVING_S, SEEN_S_MAX, SETTLED_S, Passes, TooLate, moving_s, unreadable
 from kvorum_operator.controller.work_queue import Key
 from kvorum_operator.metrics import Metrics
 from kvorum_operator.objects.images import Images
@@ -74,3 +75,19 @@ def test_pass_that_was_fenced_is_made_again_should_the_operator_still_lead() -> 
         return await Passes(client, Images("kvorum:1"), news, Metrics(), unfenced).run(Key("prod", "kv"))
 
     assert asyncio.run(case()) == MOVING_S
+
+
+def test_nothing_is_done_by_what_was_seen_long_ago() -> None:
+    async def case() -> None:
+        clock_s, client = [100.0], Client()
+        news = News(client, "me", time.monotonic)
+        passes = Passes(client, Images("kvorum:1"), news, Metrics(), unfenced, lambda: clock_s[0])
+        kept = passes._keep(Key("prod", "kv"), {"metadata": {"uid": "u"}})
+        kept.began_s = clock_s[0]
+        clock_s[0] += SEEN_S_MAX
+        kept.reconciler.fence()
+        clock_s[0] += 1
+        with pytest.raises(TooLate, match="seen 21s ago"):
+            kept.reconciler.fence()
+
+    asyncio.run(case())
