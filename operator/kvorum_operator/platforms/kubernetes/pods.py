@@ -12,7 +12,7 @@ from typing import Any
 from kvorum_operator.api.overlay import MEMBER
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.cluster.observation import HeldUp, Node
-from kvorum_operator.members.last_words import last_words, shortened
+from kvorum_operator.members.last_words import complaint, last_words, shortened
 from kvorum_operator.objects.member_file import SEALED_REFUSAL
 from kvorum_operator.objects.names import CLIENT_PORT
 from kvorum_operator.platforms.kubernetes.client import Manifest
@@ -44,7 +44,7 @@ def node_of(pod: Manifest, revision: str | None, *, fresh: bool) -> Node:
         ended=why_ended(ended) if ended and not runs else "",
         failures_count=member.get("restartCount", 0) if not runs else 0,
         current=revision is None or metadata.get("labels", {}).get(REVISION) == revision,
-        found_no_data=SEALED_REFUSAL in ended.get("message", ""),
+        found_no_data=found_no_data(ended),
         held_up=None if runs or (fresh and not stopping) else held_up(pod, member),
         stopping=stopping,
         ready=is_ready(status) if runs else False,
@@ -114,6 +114,14 @@ def why_ended(ended: Mapping[str, Any]) -> str:
     message = ended.get("message", "")
     said = last_words(message.splitlines())
     return f"{how}: {said}" if said else how
+
+
+def found_no_data(ended: Mapping[str, Any]) -> bool:
+    """Whether it ended because its file is sealed and its volume empty: what follows deletes that volume.
+
+    By the fatal line alone. Other last lines may quote requests, and so the keys that some client chose.
+    """
+    return any(SEALED_REFUSAL in (complaint(line) or "") for line in ended.get("message", "").splitlines())
 
 
 def is_ready(status: Mapping[str, Any]) -> bool | None:

@@ -193,6 +193,13 @@ def test_refusal_of_a_sealed_file_is_evidence_only_while_nothing_runs() -> None:
     assert not node_of(again, None, fresh=False).found_no_data
 
 
+def test_refusal_that_a_request_quotes_is_no_evidence() -> None:
+    """An etcd logs slow requests with their keys, and its last lines are in its pod's status when it is killed."""
+    slow = json.dumps({"level": "warn", "ts": ENDED, "msg": "apply request took too long", "request": REFUSAL})
+    killed = pod(waiting("CrashLoopBackOff", lastState=terminated(message=f"{slow}\n{REFUSAL}\n", exitCode=137)))
+    assert not node_of(killed, None, fresh=False).found_no_data
+
+
 def test_long_words_of_kubernetes_keep_to_one_short_line() -> None:
     text = held_up(pod(waiting("ErrImagePull", "no such host\n" * 200))).text
     assert len(text) < 330
