@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from kvorum_operator.api.v1alpha1 import KVCluster, parse_spec
+from kvorum_operator.cluster.events import Event
 from kvorum_operator.cluster.observation import Entry, Observation
 from kvorum_operator.cluster.step import Bootstrap, Discard, Restart, StartNodes, StopNodes
+from kvorum_operator.controller.news import News
 from kvorum_operator.objects.images import Images
 from kvorum_operator.platforms.kubernetes import client as kubernetes_client
 from kvorum_operator.platforms.kubernetes.client import Client, Conflict
@@ -523,6 +525,27 @@ def test_status_is_written_as_a_whole_and_only_over_what_was_read(case: Case) ->
         assert second["metadata"]["generation"] == live["metadata"]["generation"]
 
     case.run(go)
+
+
+def test_event_is_told_once_in_ten_minutes_however_often_it_happens(case: Case) -> None:
+    now_s = [0.0]
+    one, other = Event("Normal", "Waking", "it starts"), Event("Normal", "Waking", "it starts again")
+
+    async def tell(operator: Operator) -> None:
+        news = News(operator.client, "a test", lambda: now_s[0])
+        live = await operator.client.get(kubernetes_client.KVCLUSTERS, NAMESPACE, case.name)
+        assert live is not None
+        for at_s in (0.0, 1.0, 599.0, 601.0):
+            now_s[0] = at_s
+            await news.tell(live, (one, one, other))
+
+    case.run(tell)
+    told = [
+        (event["reason"], event["message"])
+        for event in case.api.list("events", NAMESPACE)
+        if event["involvedObject"].get("uid") == case.uid
+    ]
+    assert sorted(told) == 2 * [("Waking", "it starts")] + 2 * [("Waking", "it starts again")]
 
 
 def test_namespace_on_its_way_out_is_a_refusal_in_the_servers_words(case: Case) -> None:

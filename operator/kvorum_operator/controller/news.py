@@ -46,7 +46,10 @@ class News:
         now_s = self._clock()
         told_s = {one: at_s for one, at_s in self._told_s.get(uid, {}).items() if now_s - at_s < AGAIN_S}
         self._told_s[uid] = told_s
-        return told_s.setdefault(event, now_s) == now_s
+        if event in told_s:
+            return False
+        told_s[event] = now_s
+        return True
 
     def forget(self, uid: str) -> None:
         self._told_s.pop(uid, None)
