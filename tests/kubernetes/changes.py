@@ -98,4 +98,5 @@ def assert_only_members_have_data(cluster: Cluster, size: int) -> None:
     volumes = cluster.volumes()
     for name, member_id in cluster.member_ids().items():
         assert volumes[name]["metadata"]["labels"].get("kvorum.dev/member-id") == member_id
+        assert volumes[name]["metadata"]["labels"].get("kvorum.dev/cluster-id") == cluster.status()["clusterID"]
         assert volumes[name]["metadata"]["labels"].get("kvorum.dev/fresh") is None

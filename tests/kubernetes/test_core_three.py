@@ -80,6 +80,12 @@ def test_change_of_version_is_rolled_with_the_leader_last_after_it_handed_over(t
     three.keep("rolled")
 
 
+def test_change_of_resources_is_rolled_with_the_leader_last_after_it_handed_over(three: Cluster) -> None:
+    requests = {"cpu": "90m", "memory": "240Mi"}
+    roll(three, lambda: three.edit(pod={"resources": {"requests": requests}}), "roll of resources")
+    assert [pod["spec"]["containers"][0]["resources"]["requests"] for pod in three.pods().values()] == 3 * [requests]
+
+
 def test_each_node_is_drained_in_turn_and_no_write_fails(three: Cluster) -> None:
     nodes = [str(node["metadata"]["name"]) for node in three.api.list("nodes", "")]
     with under_writer(three) as writer:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import signal
 import subprocess
 import time
@@ -157,7 +158,12 @@ def test_status_that_somebody_else_wrote_or_took_away_is_put_right(own_stage: St
 def test_server_sends_only_objects_of_ours_and_nothing_of_kopf_is_written(own_stage: Stage) -> None:
     if not shared_kubernetes.CLUSTER.exists():
         pytest.skip("NOT RUN: this Kubernetes shows no audit log")
-    with replica(own_stage, "selecting"):
+    with replica(own_stage, "selecting") as one:
+        wait_until(lambda: leads(one), 30, "it leads", poll_s=0.1)
+        apply(own_stage.api, "asleep", replicas=0)
+        wait_until(lambda: reason_of_ready(own_stage.api, "asleep"), 10, "it has a status", poll_s=0.1)
+        own_stage.api.kubectl("annotate", "-n", NAMESPACE, "kvc/asleep", f"a/b={time.time():.0f}", "--overwrite")
+        wait_until(lambda: 'result="done"' in page(one, "metrics")[1], 10, "passes were made", poll_s=0.1)
         credential = credential_of(own_stage.folder / "kubeconfig-selecting")
         asked = audited(credential)
     watched = [event for event in asked if event["verb"] == "watch"]
@@ -166,6 +172,10 @@ def test_server_sends_only_objects_of_ours_and_nothing_of_kopf_is_written(own_st
         ours = event["objectRef"]["resource"] == "kvclusters"
         assert ours or "labelSelector=kvorum.dev/cluster" in event["requestURI"], event["requestURI"]
         assert f"/namespaces/{NAMESPACE}/" in event["requestURI"], "nothing cluster-wide is watched"
+    passes = [event for event in asked if not event["userAgent"].startswith("kopf/")]
+    listed = [event["requestURI"] for event in passes if event["verb"] == "list"]
+    assert listed, "passes have looked"
+    assert [uri for uri in listed if not re.search("(label|field)Selector=", uri)] == [], "no pass lists all objects"
     assert {event["verb"] for event in asked if event["userAgent"].startswith("kopf/")} <= READS
     for cluster in own_stage.api.list("kvclusters", NAMESPACE):
         assert "finalizers" not in cluster["metadata"]

@@ -11,6 +11,7 @@ from tests.kubernetes.cluster import Cluster, Sentinel, takes_writes
 from tests.kubernetes.stage import Stage
 
 STORAGE = {"className": "network"}
+EMPTY = "import shutil; shutil.rmtree('/var/lib/kvorum/data')"
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,19 @@ def test_volume_that_is_emptied_beneath_its_pod_is_no_reason_to_start_empty(read
         ready.wait(lambda: not said_to_serve(ready, victim), "it does not serve from an empty volume", 30)
         stage.ensure_operator()
         wait_replaced(ready, victim, ids)
+
+
+def test_member_whose_data_is_gone_from_its_volume_is_replaced_by_its_own_word(ready: Cluster) -> None:
+    """The claim is the same; the node, started anew, says that it has lost its data."""
+    victim = next(name for name, one in ready.members().items() if one["role"] == "follower")
+    ids, pod = ready.member_ids(), ready.uids()[victim]
+    with under_writer(ready):
+        ready.api.kubectl("exec", victim, "-n", ready.namespace, "--", "python", "-c", EMPTY)
+        ready.delete_pod(victim, grace_s=0)
+        wait_replaced(ready, victim, ids)
+    assert ready.uids()[victim] != pod
+    told = [one["message"] for one in ready.events() if one["reason"] == "RemoveMember"]
+    assert any(f"the data of {victim} is lost" in message for message in told), told
 
 
 def said_to_serve(cluster: Cluster, name: str) -> bool:

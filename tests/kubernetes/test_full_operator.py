@@ -14,12 +14,13 @@ from tests.kit.ports import free_port
 from tests.kubernetes import shared_kubernetes
 from tests.kubernetes.changes import ENOUGH, lose, under_writer
 from tests.kubernetes.cluster import Cluster, takes_writes
-from tests.kubernetes.operators import server_of
+from tests.kubernetes.operators import holder_of_lease, server_of, wait_acting
 from tests.kubernetes.stage import Stage
 
 STORAGE = {"className": "network"}
 KILLS = 3
 CUT_S = 90.0
+TAKEOVER_S = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +120,36 @@ def test_health_fails_while_the_operator_is_cut_off_and_recovers(stage: Stage) -
     finally:
         replica.destroy()
         way.send_signal(signal.SIGCONT)
+        way.kill()
+        way.wait()
+
+
+def test_other_replica_acts_once_the_leading_one_is_cut_off_and_goes_on_when_that_is_back(stage: Stage) -> None:
+    port = free_port()
+    way = subprocess.Popen([sys.executable, "-m", "tests.kubernetes.forward", str(port), server_of(stage.api)])
+    distant = stage.replica("cut-off", port=port)
+    try:
+        with stage.cluster("handed-on") as cluster:
+            cluster.apply(replicas=1)
+            cluster.wait_ready(1)
+            assert stage.operator.end() == 0
+            distant.start()
+            first = wait_acting(distant, stage.api, stage.namespace)
+            stage.operator.start()
+            wait_until(lambda: stage.operator.health() == 200, 60, "the other runs", poll_s=0.2)
+            with under_writer(cluster):
+                way.send_signal(signal.SIGSTOP)
+                cluster.edit(replicas=3)
+                cluster.wait_step("AddLearner", TAKEOVER_S)
+                second = holder_of_lease(stage.api, stage.namespace)
+                assert second != first
+                way.send_signal(signal.SIGCONT)
+                cluster.wait_ready(3)
+            assert holder_of_lease(stage.api, stage.namespace) == second, "who came back waits"
+            assert "Traceback" not in distant.log()
+    finally:
+        way.send_signal(signal.SIGCONT)
+        distant.destroy()
         way.kill()
         way.wait()
 

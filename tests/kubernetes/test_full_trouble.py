@@ -74,6 +74,11 @@ def test_broken_image_stops_at_the_first_member_and_the_fixed_one_recovers_also_
             writer.wait_acknowledged(10 * ENOUGH)
             replaced = {name for name, uid in cluster.uids().items() if uid != before[name]}
             assert len(replaced) == 1, "the roll stops at the member that does not come back"
+            cluster.wait(
+                lambda: any(one["type"] == "Warning" and one["reason"] == "MemberFailing" for one in cluster.events()),
+                "a Warning event says so",
+                30,
+            )
             cluster.keep("broken-image-on-one")
             cluster.edit(pod={"image": stage.images.kvorum})
             cluster.wait_ready(3, 240)
@@ -106,6 +111,30 @@ def test_learner_that_never_schedules_is_withdrawn_when_the_spec_goes_back(stage
         assert cluster.member_ids() == ids
         assert set(cluster.volumes()) == set(ids)
         cluster.wait(lambda: set(cluster.pods()) == set(ids), "its pod is gone")
+
+
+def test_volume_of_somebody_else_is_said_and_never_touched(stage: Stage) -> None:
+    """One of a member's name is there before the cluster is; once it is gone all is well."""
+    api, name = stage.api, "data-squatted-1"
+    body = {
+        "metadata": {"name": name, "labels": {"theirs": "x"}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    theirs = api.create("persistentvolumeclaims", stage.namespace, body)["metadata"]
+    try:
+        with stage.cluster("squatted") as cluster:
+            cluster.apply(replicas=3)
+            cluster.wait(lambda: name in cluster.condition("Ready").get("message", ""), "Ready names it")
+            assert cluster.condition("Stalled")["status"] == "True"
+            cluster.keep("foreign-volume")
+            now = (api.get("persistentvolumeclaims", stage.namespace, name) or {})["metadata"]
+            assert [now[key] for key in ("uid", "labels")] == [theirs["uid"], theirs["labels"]]
+            assert "deletionTimestamp" not in now
+            api.delete("persistentvolumeclaims", stage.namespace, name)
+            cluster.wait_ready(3)
+            assert takes_writes(cluster.service_endpoint())
+    finally:
+        api.delete("persistentvolumeclaims", stage.namespace, name)
 
 
 def test_paused_cluster_is_reported_and_not_touched(stage: Stage) -> None:
