@@ -65,6 +65,7 @@ class OwnWord:
     version: str = ""  # its own, where etcd's API has the version of etcd that it speaks
     state: str = ""  # starting, learner, follower, leader, data-lost, removed, corrupt, disk-full, no-quorum, stopping
     reason: str = ""
+    name: str = ""  # of the member that it runs as
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,9 @@ class Members:
             asyncio.gather(*(fetch_own_word(url, QUESTION_TIMEOUT_S) for url in urls)),
         )
         answered = {name: answer for name, answer in zip(running, answers, strict=True) if answer is not None}
-        own_words = {name: word for name, word in zip(running, words, strict=True) if word is not None}
+        # The word of who has another name is another's; one of its states would be evidence against a member of ours.
+        spoken = [(name, word) for name, word in zip(running, words, strict=True) if word is not None]
+        own_words = {name: word for name, word in spoken if word.name in ("", name)}
         clusters = [
             {name: answer for name, answer in answered.items() if answer.cluster_id == one}
             for one in {answer.cluster_id for answer in answered.values()}

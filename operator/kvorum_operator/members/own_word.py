@@ -51,8 +51,8 @@ def read(answer: bytes) -> OwnWord | None:
         return None
     if not isinstance(content, dict):
         return None
-    version, state, reason = (word(content.get(key)) for key in ("version", "state", "reason"))
-    return OwnWord(version, state, reason) if version or state else None
+    version, state, reason, name = (word(content.get(key)) for key in ("version", "state", "reason", "name"))
+    return OwnWord(version, state, reason, name) if version or state else None
 
 
 def word(value: object) -> str:

@@ -108,17 +108,19 @@ def test_own_word_is_read_where_there_is_one_and_missed_nowhere() -> None:
     """On the client port of a real server; where only gRPC is spoken there is none."""
 
     async def asked() -> Asked:
-        said = b'HTTP/1.0 200 OK\r\n\r\n{"version": "0.1.0", "state": "removed", "reason": "by a person"}'
+        said = b'"version": "0.1.0", "state": "removed", "reason": "by a person"}'
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(said)
+            writer.write(b'HTTP/1.0 200 OK\r\n\r\n{"name": "kv-1", ' + said)
             writer.close()
 
         async with ScriptedServer({STATUS: status_of(LEADER)}) as silent:
             port = free_port()
             server, members = await asyncio.start_server(answer, "127.0.0.1", port), Members()
-            found = addresses(silent) | {"kv-1": Address("kv-1", f"http://127.0.0.1:{port}", "http://kv-1:2380")}
+            found = addresses(silent) | {
+                name: Address(name, f"http://127.0.0.1:{port}", f"http://{name}:2380") for name in ("kv-1", "kv-2")
+            }
             try:
                 return await members.ask(found, found)
             finally:
@@ -126,7 +128,7 @@ def test_own_word_is_read_where_there_is_one_and_missed_nowhere() -> None:
                 server.close()
 
     found = asyncio.run(asked())
-    assert found.own_words == {"kv-1": OwnWord("0.1.0", "removed", "by a person")}
+    assert found.own_words == {"kv-1": OwnWord("0.1.0", "removed", "by a person", "kv-1")}, "kv-2's it is not"
     assert set(found.answered) == {"kv-0"}
 
 

@@ -39,10 +39,10 @@ def fetch(answer: bytes | None, timeout_s: float = 5.0) -> tuple[OwnWord | None,
     return asyncio.run(fetched())
 
 
-def test_version_state_and_reason_are_read() -> None:
+def test_version_state_reason_and_name_are_read() -> None:
     body = b'{"name":"m","version":"0.1.0","state":"data-lost","reason":"its data\\n is gone","term":2}'
     word, asked = fetch(OK + body)
-    assert word == OwnWord("0.1.0", "data-lost", "its data is gone")
+    assert word == OwnWord("0.1.0", "data-lost", "its data is gone", "m")
     assert asked.startswith(b"GET /kvorum/v1/member HTTP/1.0\r\nHost: 127.0.0.1:")
 
 
