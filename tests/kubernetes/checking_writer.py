@@ -13,6 +13,7 @@ from kvorum.client import Client, ClientError
 
 from tests.e2e.writer import PREFIX
 from tests.kit.deadline import wait_until
+from tests.kubernetes.figures import require_kept
 
 TRY_S = 0.4  # for one answer of one member; a pod that is gone answers nothing at all
 PATIENCE_S = 2.0
@@ -60,7 +61,7 @@ class CheckingWriter:
         """Until so many further writes were acknowledged: the cluster takes writes now."""
         wanted = len(self.acknowledged) + more
         wait_until(lambda: len(self.acknowledged) >= wanted or self.problem, deadline_s, f"{more} writes acknowledged")
-        assert not self.problem, self.problem
+        require_kept(not self.problem, self.problem)
 
     async def _run(self) -> None:
         last_revision, number = 0, 0

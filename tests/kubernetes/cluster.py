@@ -13,6 +13,7 @@ from kvorum.client import Client, ClientError
 
 from tests.e2e.writer import PREFIX, hashes, read_all
 from tests.kit.deadline import DeadlineMissed, wait_until
+from tests.kubernetes import figures
 from tests.kubernetes.api_server import ApiServer, Object
 from tests.kubernetes.checking_writer import CheckingWriter
 from tests.kubernetes.chronicle import Chronicle, is_ready, is_stopping
@@ -218,23 +219,27 @@ class Sentinel:
         for endpoint in endpoints:
             async with Client([endpoint], timeout_s=10.0) as member:
                 found = await member.range(b"sentinel/", b"sentinel0")
-                assert {one.key: one.value for one in found.kvs} == self._values, f"{endpoint} holds other sentinels"
+                same = {one.key: one.value for one in found.kvs} == self._values
+                figures.require_kept(same, f"{self._cluster.name}: {endpoint} holds other sentinels")
                 then = await member.hash_kv(self._revision, endpoint=endpoint)
-                assert then.hash == self._hash, f"{endpoint} has another hash of revision {self._revision}"
+                what = f"{self._cluster.name}: {endpoint} has another hash of revision {self._revision}"
+                figures.require_kept(then.hash == self._hash, what)
 
 
 def assert_nothing_lost(writer: CheckingWriter, cluster: Cluster) -> None:
     """What was acknowledged is there, and all members hold the same at one revision."""
-    assert not writer.problem, writer.problem
+    figures.require_kept(not writer.problem, f"{cluster.name}: {writer.problem}")
     endpoints = cluster.endpoints()
     found = asyncio.run(read_all(endpoints))
     lost = [key for key, value in writer.acknowledged.items() if found.get(key) != value]
-    assert not lost, f"{len(lost)} of {len(writer.acknowledged)} acknowledged writes are lost, the first {lost[0]!r}"
+    what = f"{cluster.name}: {len(lost)} of {len(writer.acknowledged)} acknowledged writes are lost: {lost[:1]}"
+    figures.require_kept(not lost, what)
     found_hashes = asyncio.run(hashes(endpoints))
-    assert len(found_hashes) == 1, f"members differ: {found_hashes}"
+    figures.require_kept(len(found_hashes) == 1, f"{cluster.name}: members differ: {found_hashes}")
     print(
         f"{cluster.name}: {len(writer.acknowledged)} writes acknowledged, none lost; "
         f"longest gap {writer.largest_gap_s:.2f} s, {writer.retries_count} retries, {len(writer.failed)} failed"
+        f"{', the first ' + writer.failed[0] if writer.failed else ''}"
     )
 
 
