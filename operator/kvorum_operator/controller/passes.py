@@ -38,6 +38,7 @@ from kvorum_operator.reconcile import Fenced, Outcome, Reconciler
 SEEN_S_MAX = 20.0  # a step by what was seen longer ago would be one in the dark; a look itself takes up to half of it
 PASS_S_MAX = 50.0  # each question in it has its own bound; below what /healthz allows
 CONFLICT_S = 0.2  # somebody else wrote meanwhile: read it again
+CONFLICTS_MAX = 10  # in a row; what is refused more often is no race that was lost, and is tried less and less often
 MOVING_S = 1.0  # something is under way that no event tells of
 MOVING_SHARE = 0.1  # what has not moved for ten minutes need not be looked at each second
 SETTLED_S = 60.0
@@ -87,6 +88,7 @@ class Passes:
         self._wall = wall
         self._kept: dict[Key, Kept] = {}
         self._complaints: dict[Key, str] = {}
+        self._conflicts_count: dict[Key, int] = {}  # in a row
 
     def touched(self, key: Key) -> None:
         """Somebody wrote to an object of the cluster that passes do not read each time."""
@@ -100,9 +102,14 @@ class Passes:
             async with asyncio.timeout(PASS_S_MAX):
                 again_s = await self._pass(key)
             result = "done"
+            self._conflicts_count.pop(key, None)
             self._say(key, "")
         except (Conflict, NotFound) as error:
             result, again_s = "conflict", CONFLICT_S
+            self._conflicts_count[key] = self._conflicts_count.get(key, 0) + 1
+            if self._conflicts_count[key] > CONFLICTS_MAX:
+                self._say(key, str(error))
+                raise Failed from None
             log.debug("somebody else wrote meanwhile", extra={"cluster": str(key), "error": str(error)})
         except Fenced:
             # Whoever stopped leading forgets all keys anyway; who leads again in a moment must not lose this one.
@@ -239,6 +246,7 @@ class Passes:
     async def _forget(self, key: Key) -> None:
         kept = self._kept.pop(key, None)
         self._complaints.pop(key, None)
+        self._conflicts_count.pop(key, None)
         self._metrics.clusters.forget(*key)
         if kept is not None:
             self._news.forget(kept.uid)

@@ -10,11 +10,21 @@ from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Status
 from kvorum_operator.cluster.step import Hold
 from kvorum_operator.controller.news import News
-from kvorum_operator.controller.passes import MOVING_S, SEEN_S_MAX, SETTLED_S, Passes, TooLate, moving_s, unreadable
-from kvorum_operator.controller.work_queue import Key
+from kvorum_operator.controller.passes import (
+    CONFLICT_S,
+    CONFLICTS_MAX,
+    MOVING_S,
+    SEEN_S_MAX,
+    SETTLED_S,
+    Passes,
+    TooLate,
+    moving_s,
+    unreadable,
+)
+from kvorum_operator.controller.work_queue import Failed, Key
 from kvorum_operator.metrics import Metrics
 from kvorum_operator.objects.images import Images
-from kvorum_operator.platforms.kubernetes.client import Client
+from kvorum_operator.platforms.kubernetes.client import Client, Conflict
 from kvorum_operator.reconcile import Fenced, unfenced
 
 HELD = Hold(Reason.SPEC_INVALID, "spec.replicas: must be at most 9 (it is 10)", "spec to be put right")
@@ -61,20 +71,33 @@ def test_condition_keeps_the_instant_of_its_last_change() -> None:
     assert conditions(unreadable(first, HELD, generation=5, now_s=1000)) == conditions(first)
 
 
-class FencedClient(Client):
-    """Of an operator whose Lease was not renewed in time."""
+class FailingClient(Client):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
 
     async def get(self, *_: Any) -> NoReturn:
-        raise Fenced("not now")
+        raise self._error
+
+
+def passes_that_fail_by(error: Exception) -> Passes:
+    client = FailingClient(error)
+    return Passes(client, Images("kvorum:1"), News(client, "me", time.monotonic), Metrics(), unfenced)
 
 
 def test_pass_that_was_fenced_is_made_again_should_the_operator_still_lead() -> None:
-    async def case() -> float | None:
-        client = FencedClient()
-        news = News(client, "me", time.monotonic)
-        return await Passes(client, Images("kvorum:1"), news, Metrics(), unfenced).run(Key("prod", "kv"))
+    assert asyncio.run(passes_that_fail_by(Fenced("the Lease is late")).run(Key("prod", "kv"))) == MOVING_S
 
-    assert asyncio.run(case()) == MOVING_S
+
+def test_race_that_is_lost_again_and_again_is_a_failure() -> None:
+    async def case() -> None:
+        passes = passes_that_fail_by(Conflict("patch", 409, "Conflict", "the object has been modified"))
+        for _ in range(CONFLICTS_MAX):
+            assert await passes.run(Key("prod", "kv")) == CONFLICT_S
+        with pytest.raises(Failed):
+            await passes.run(Key("prod", "kv"))
+
+    asyncio.run(case())
 
 
 def test_nothing_is_done_by_what_was_seen_long_ago() -> None:
