@@ -40,6 +40,20 @@ def test_cluster_that_is_applied_again_before_all_of_it_is_gone_begins_empty_too
         assert not set(cluster.uids().values()) & set(uids.values())
 
 
+def test_cluster_that_is_applied_again_before_its_pods_are_gone_has_its_data(stage: Stage) -> None:
+    with stage.cluster("hasty-kept") as cluster:
+        cluster.apply(replicas=3)
+        cluster.wait_ready(3)
+        sentinel, ids = Sentinel(cluster), cluster.member_ids()
+        cluster.api.delete("kvclusters", cluster.namespace, cluster.name)
+        cluster.wait(lambda: cluster.seen() is None, "the KVCluster is gone")
+        cluster.apply(replicas=3)
+        assert cluster.pods(), "its pods are still there: else the case shows nothing"
+        cluster.wait_ready(3, 180)
+        assert cluster.member_ids() == ids
+        sentinel.check()
+
+
 def test_deletion_policy_that_goes_back_to_retain_keeps_the_volumes(stage: Stage) -> None:
     with stage.cluster("kept") as cluster:
         cluster.apply(replicas=1, deletionPolicy="Delete")
