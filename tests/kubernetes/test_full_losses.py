@@ -125,8 +125,9 @@ def test_without_a_quorum_nobody_is_replaced_and_who_comes_back_brings_it_up(sta
         cluster.wait_ready(3)
         ids, sentinel = cluster.member_ids(), Sentinel(cluster)
         with stage.quota(pods=1):
-            lose(cluster, "minority-2")
             cluster.delete_pod("minority-1")
+            cluster.wait(lambda: "minority-1" not in cluster.pods(), "one is gone, and another would be too many")
+            lose(cluster, "minority-2")
             message = cluster.wait_reason("Available", "QuorumLost")
             cluster.keep("quorum-lost")
             print(f"Available: {message}")
