@@ -1,5 +1,6 @@
 """The operator is killed or upgraded in the middle of every change, cut off, or without an API server."""
 
+import json
 import random
 import signal
 import subprocess
@@ -146,6 +147,9 @@ def test_other_replica_acts_once_the_leading_one_is_cut_off_and_goes_on_when_tha
                 way.send_signal(signal.SIGCONT)
                 cluster.wait_ready(3)
             assert holder_of_lease(stage.api, stage.namespace) == second, "who came back waits"
+            lines = [json.loads(line) for line in stage.operator.log().splitlines()]
+            told = {(line["cluster"], line["step"]) for line in lines if "step" in line}
+            assert (f"{cluster.namespace}/handed-on", "AddLearner handed-on-1") in told, "by cluster and step"
             assert "Traceback" not in distant.log()
     finally:
         way.send_signal(signal.SIGCONT)

@@ -36,7 +36,8 @@ def test_record_is_one_line_with_time_level_message_and_what_it_was_given(lines:
     (line,) = read(lines)
     assert line["time"].endswith("Z")
     assert "T" in line["time"]
-    expected = {"level": "warning", "message": "a text\nin two lines", "cluster": "prod/demo", "error": "no"}
+    about = {"cluster": "prod/demo", "step": "AddLearner demo-3", "error": "no"}
+    expected = {"level": "warning", "message": "a text\nin two lines", **about}
     assert expected.items() <= line.items()
 
 
