@@ -4,7 +4,6 @@ import base64
 import json
 import re
 import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.kit.deadline import wait_until
-from tests.kubernetes import shared_kubernetes
+from tests.kubernetes import audit, shared_kubernetes
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.figures import note
 from tests.kubernetes.operators import OperatorProcess, holder_of_lease
@@ -108,14 +107,6 @@ def credential_of(one: Path) -> str:
     return f"JTI={json.loads(base64.urlsafe_b64decode(payload + '=' * (-len(payload) % 4)))['jti']}"
 
 
-def audited(phrase: str) -> list[dict[str, Any]]:
-    """All that the audit log has of requests that went with it."""
-    log = subprocess.Popen([shared_kubernetes.CLUSTER, "logs", "control-plane", "audit"], stdout=subprocess.PIPE)
-    ours = subprocess.run(["grep", "-F", phrase], stdin=log.stdout, capture_output=True, check=False)
-    log.wait()
-    return [json.loads(line) for line in ours.stdout.splitlines()]
-
-
 def seconds(instant: str) -> float:
     return datetime.strptime(instant, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC).timestamp()
 
@@ -165,7 +156,7 @@ def test_server_sends_only_objects_of_ours_and_nothing_of_kopf_is_written(own_st
         own_stage.api.kubectl("annotate", "-n", NAMESPACE, "kvc/asleep", f"a/b={time.time():.0f}", "--overwrite")
         wait_until(lambda: 'result="done"' in page(one, "metrics")[1], 10, "passes were made", poll_s=0.1)
         credential = credential_of(own_stage.folder / "kubeconfig-selecting")
-        asked = audited(credential)
+        asked = audit.events_with(credential)
     watched = [event for event in asked if event["verb"] == "watch"]
     assert {event["objectRef"]["resource"] for event in watched} >= {"kvclusters", "pods", "statefulsets", "services"}
     for event in watched:
@@ -228,7 +219,7 @@ def test_leader_that_was_stopped_for_a_minute_writes_nothing_stale_when_it_wakes
         assert leads(new)
         assert old.end() == 0  # before the other: else it would rightly lead again
 
-    asked = audited(credential_of(own_stage.folder / "kubeconfig-stopped"))
+    asked = audit.events_with(credential_of(own_stage.folder / "kubeconfig-stopped"))
     renewals = [
         event
         for event in asked
