@@ -37,7 +37,8 @@ def interrupt(stage: Stage, cluster: Cluster, instants: random.Random, done: Cal
             wait_until(done, longest_s, "the change is over", poll_s=0.1)
         except DeadlineMissed:
             if turn % 2:
-                assert stage.operator.end() == 0
+                # While Python still starts, a signal ends it as any other program: there is nothing to hand over yet.
+                assert stage.operator.end() in (0, -signal.SIGTERM)
                 stage.operator.start()
             else:
                 stage.operator.restart()
