@@ -97,15 +97,20 @@ def test_restart_of_the_api_server_is_survived(stage: Stage) -> None:
             try:
                 writer.wait_acknowledged(10 * ENOUGH)
             finally:
-                shared_kubernetes.command("start", "control-plane", "kube-apiserver")
-            wait_until(
-                lambda: stage.api.try_kubectl("get", "--raw", "/readyz").returncode == 0, 120, "it is back", poll_s=0.5
-            )
+                start_control_plane(stage)
             assert writer.failed == [], "members need no API server"
             stage.ensure_operator()  # it may have ended: in a pod it is started again
             cluster.edit(settings={"logLevel": "debug"})
             cluster.wait_step("Restart")
             cluster.wait_ready(3, 240)
+
+
+def start_control_plane(stage: Stage) -> None:
+    """Also what ends where it finds no API server; a control plane elsewhere is started again by its kubelet."""
+    shared_kubernetes.command("start", "control-plane", "kube-apiserver")
+    wait_until(lambda: stage.api.try_kubectl("get", "--raw", "/readyz").returncode == 0, 120, "it is back", poll_s=0.5)
+    for program in ("kube-controller-manager", "kube-scheduler"):
+        shared_kubernetes.command("start", "control-plane", program)
 
 
 def test_health_fails_while_the_operator_is_cut_off_and_recovers(stage: Stage) -> None:
