@@ -388,7 +388,7 @@ def test_bootstrap_is_recorded_once_and_for_good(case: Case) -> None:
 
 
 def test_claim_of_somebody_else_is_left_alone_and_no_pod_is_put_on_it(case: Case) -> None:
-    """Which a pod of a later member would bring about: a StatefulSet leaves no ordinal out, and mounts what is there."""
+    """As a pod of a later member would bring about: a StatefulSet leaves nobody out, and mounts what is there."""
     body = {
         "metadata": {"name": f"data-{case.member(1)}"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
