@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.kubernetes.shared_kubernetes import CLUSTER, command
 
-SHARED_CONTEXT = os.environ.get("KUBE_TEST_NAME", "kube-test")
+SHARED_CONTEXT = "kube-test"  # whatever $KUBE_TEST_NAME prefixes its processes with
 ALLOWED = "KVORUM_E2E_CONTEXT"  # the name of a context that is for tests, too
 KIND_PREFIX = "kind-"
 LOAD_S = 600.0

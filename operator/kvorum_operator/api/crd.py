@@ -100,6 +100,8 @@ def column(name: str, kind: str, path: str, priority: int) -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     spec = model_schema(Spec)
     status = without_defaults(model_schema(Status))  # the operator writes what is there, the API server adds nothing
+    # Until an operator has seen it nothing is known of it: kstatus takes what has no status at all for done.
+    status["default"] = {"observedGeneration": -1}
     status["properties"]["conditions"].update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
     status["properties"]["members"].update({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]})
     return {

@@ -204,11 +204,14 @@ def kind_of_change(decision: Step | Hold | None, diagnosis: Diagnosis, spec: Spe
 
 
 def not_ready(decision: Step | Hold | None, diagnosis: Diagnosis, change: Reason) -> tuple[Reason, str]:
-    """What keeps it from being ready: trouble first, else what is under way."""
+    """What keeps it from being ready: trouble and why, else what is under way. How bad trouble is, Degraded says."""
     wanted = isinstance(decision, Hold) and decision.reason is Reason.STOPPED
     if wanted or (diagnosis.health in (Health.HEALTHY, Health.NEW, Health.BOOTSTRAPPING) and decision is not None):
         return why_moving(decision, diagnosis, change)
-    return diagnosis.reason, diagnosis.message + doing(decision)
+    reason, explains = diagnosis.reason, isinstance(decision, Hold) or change is Reason.ROLLING
+    if explains and diagnosis.health in (Health.DEGRADED, Health.AT_RISK):
+        reason, _ = why_moving(decision, diagnosis, change)
+    return reason, diagnosis.message + doing(decision)
 
 
 def doing(decision: Step | Hold | None) -> str:

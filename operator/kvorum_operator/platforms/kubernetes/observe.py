@@ -114,15 +114,29 @@ def scene_of(sight: Sight, cluster: KVCluster, now_s: float) -> Scene:
     name, namespace = cluster.metadata.name, cluster.metadata.namespace
     assert namespace is not None
     record, damage = record_of(sight.record, cluster)
+    volumes = volumes_of(sight, cluster)
+    blocked = of_other_engine(volumes, cluster)
     return Scene(
         now_s=now_s,
         addresses=names.addresses(name, namespace),
         nodes=nodes_of(sight, cluster, now_s),
-        volumes=volumes_of(sight, cluster),
-        blocked={},
+        volumes=volumes,
+        blocked=blocked,
         record=record,
         record_damage=damage,
+        engine_blocked=next(iter(blocked.values()), ""),
     )
+
+
+def of_other_engine(volumes: Mapping[str, Volume], cluster: KVCluster) -> dict[str, str]:
+    """Members whose volumes, kept from a KVCluster before this one, hold data that spec.engine cannot read."""
+    wanted = cluster.spec.engine
+    return {
+        member: f"its volume was made for engine {volume.engine}, and spec.engine is {wanted}, which cannot be changed "
+        "on Kubernetes: apply the KVCluster anew with the former, or delete the volumes' claims with what they hold"
+        for member, volume in volumes.items()
+        if volume.ours and volume.engine not in (None, wanted)
+    }
 
 
 def nodes_of(sight: Sight, cluster: KVCluster, now_s: float) -> dict[str, Node]:

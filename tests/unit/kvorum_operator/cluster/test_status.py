@@ -62,7 +62,7 @@ def test_cluster_as_specified_is_ready_and_nothing_else() -> None:
         ("plan replicas=3\nkv-0 leader\nkv-1 learner log=10%", "LearnerBehind", {"Reconciling", "Available"}),
         (
             "plan replicas=3\nkv-0 leader\nkv-1 follower\nkv-2 follower silent=4m",
-            "QuorumAtRisk",
+            "MemberUnreachable",
             {"Reconciling", "Available", "Degraded"},
         ),
         (
@@ -80,9 +80,9 @@ def test_cluster_as_specified_is_ready_and_nothing_else() -> None:
         (f"{THREE} outdated", "Rolling", {"Reconciling", "Available"}),
         (f"{THREE} outdated stopping", "Rolling", {"Reconciling", "Available"}),
         (f"{THREE} stopping", "Waking", {"Reconciling", "Available"}),
-        (f"{THREE} held-up=ImageUnavailable,ErrImagePull", "QuorumAtRisk", {"Stalled", "Available", "Degraded"}),
-        (f"{THREE} held-up=PodRefused,exceeded_quota", "QuorumAtRisk", {"Stalled", "Available", "Degraded"}),
-        (f"{THREE} held-up=PodUnschedulable,no_room", "QuorumAtRisk", {"Reconciling", "Available", "Degraded"}),
+        (f"{THREE} held-up=ImageUnavailable,ErrImagePull", "ImageUnavailable", {"Stalled", "Available", "Degraded"}),
+        (f"{THREE} held-up=PodRefused,exceeded_quota", "PodRefused", {"Stalled", "Available", "Degraded"}),
+        (f"{THREE} held-up=PodUnschedulable,no_room", "PodUnschedulable", {"Reconciling", "Available", "Degraded"}),
         (
             "plan replicas=3 list=unknown\nkv-0 follower leaderless\nkv-1 follower silent=4m\nkv-2 follower silent=4m",
             "QuorumLost",

@@ -145,6 +145,15 @@ def test_claim_whose_volume_object_is_gone_is_told_and_still_a_volume() -> None:
     assert scene.volumes["kv-1"].ours
 
 
+def test_volume_that_was_kept_of_another_engine_starts_nobody_and_is_not_replaced() -> None:
+    """A KVCluster that is deleted, and applied again with another engine, by mistake perhaps."""
+    sight = Sight(claims={"kv-1": claim("kv-1", **{"kvorum.dev/engine": "etcd"}), "kv-2": claim("kv-2")})
+    scene = scene_of(sight, cluster(), 0.0)
+    assert set(scene.blocked) == {"kv-1"}
+    assert "was made for engine etcd, and spec.engine is kvorum" in scene.blocked["kv-1"]
+    assert scene.engine_blocked
+
+
 def test_member_that_runs_is_held_up_by_no_old_complaint() -> None:
     said = event("uid-kv-1", "FailedMount", 'secret "x" not found')
     sight = Sight(stateful_set(), {"kv-1": pod("kv-1")}, {"kv-1": claim("kv-1")}, events=(said,))
