@@ -148,7 +148,7 @@ def container(spec: Spec, images: Images) -> Manifest:
         # Why a member ended is then in its pod's status: a sealed file's refusal is evidence (I8).
         "terminationMessagePolicy": "FallbackToLogsOnError",
         # Long before a member is killed for being slow: a disk that hangs for a minute is no reason to lose a voter.
-        "startupProbe": {**listens(), "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": START_S // 5},
+        "startupProbe": {**listens(), "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": START_S},
         "livenessProbe": {**listens(), "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": names.METRICS_PORT},
