@@ -281,7 +281,7 @@ def test_flux_understands_each_reason(evaluator: ApiServer) -> None:
         observed = live["metadata"]["generation"] + later
         body = {"status": {**status, "observedGeneration": observed}}
         with pytest.raises(Refused) as refused:  # by the policy, always
-            evaluator.patch("kvclusters", NAMESPACE, "flux", body, part="status")
+            evaluator.patch("kvclusters", NAMESPACE, "flux", body, part="/status")
         found = dict(re.findall(r"(\w+)=(true|false)", str(refused.value)))
         assert set(found) == {"inProgress", "failed", "current"}, refused.value
         return next((name for name, value in found.items() if value == "true"), "inProgress")
@@ -289,7 +289,7 @@ def test_flux_understands_each_reason(evaluator: ApiServer) -> None:
     def is_asked() -> bool:
         """It takes a moment until the API server has taken a policy in."""
         try:
-            evaluator.patch("kvclusters", NAMESPACE, "flux", {"status": healthy}, part="status")
+            evaluator.patch("kvclusters", NAMESPACE, "flux", {"status": healthy}, part="/status")
         except Refused:
             return True
         return False
