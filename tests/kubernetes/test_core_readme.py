@@ -26,6 +26,7 @@ PARTS = ("kubernetes-install", "kubernetes-describe", "kubernetes-life", "kubern
 def empty(api: ApiServer, names: Images) -> Iterator[ApiServer]:
     """As on a new Kubernetes; a CRD that an earlier run left behind is Helm's."""
     if api.try_kubectl("get", "-f", str(CRD)).returncode == 0:
+        api.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
         owner = (f"meta.helm.sh/release-name={RELEASE}", f"meta.helm.sh/release-namespace={NAMESPACE}")
         api.kubectl("annotate", "--overwrite", "-f", str(CRD), *owner)
         api.kubectl("label", "--overwrite", "-f", str(CRD), "app.kubernetes.io/managed-by=Helm")

@@ -276,7 +276,9 @@ def add_schema(schema: dict[str, Any]) -> None:
 
 def opened(properties: Mapping[str, Any], *given: Rule) -> dict[str, Any]:
     """An object that may have other fields too."""
-    found = {"type": "object", **PRESERVED, "description": AS_IN_A_POD, "properties": dict(properties)}
+    found: dict[str, Any] = {"type": "object", **PRESERVED, "description": AS_IN_A_POD}
+    if properties:  # the API server drops an empty one, and whoever applies it after another conflicts with that
+        found["properties"] = dict(properties)
     return {**found, **(rules(*given) if given else {})}
 
 

@@ -66,6 +66,11 @@ def test_status_gets_no_default_but_that_nobody_has_seen_it() -> None:
     assert list(found.values()) == [{"observedGeneration": -1}]
 
 
+def test_nothing_in_the_schema_is_empty() -> None:
+    """The API server drops it: kubectl, Helm and kustomize, each applying the same CRD, would conflict."""
+    assert [path for path, node in nodes(version()["schema"]["openAPIV3Schema"]) if node.get("properties") == {}] == []
+
+
 def test_cluster_can_be_scaled_and_its_status_is_its_own() -> None:
     scale = version()["subresources"]["scale"]
     assert scale["specReplicasPath"] == ".spec.replicas"
