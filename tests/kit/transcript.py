@@ -7,6 +7,7 @@ what it printed
 ```
 """
 
+import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -28,4 +29,5 @@ def check(document: Path, name: str, printed: str, normalised: Callable[[str], l
     if rewrite:
         text = document.read_text()
         document.write_text(text.replace(block(document, name), printed))
-    assert normalised(printed) == normalised(block(document, name))
+    expected, found = normalised(block(document, name)), normalised(printed)
+    assert found == expected, "\n".join(difflib.unified_diff(expected, found, document.name, "now", lineterm=""))

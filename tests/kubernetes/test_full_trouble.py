@@ -184,7 +184,7 @@ def test_spec_that_cannot_work_is_said_within_seconds(stage: Stage) -> None:
     """What the schema cannot refuse: an overlay that contradicts what the operator needs."""
     with stage.cluster("contradicting") as cluster:
         cluster.apply(replicas=1, storage={"className": "there-is-no-such-class"})
-        cluster.wait(lambda: cluster.chronicle.first_s(bool), "a status is there", 8)
+        cluster.wait(lambda: cluster.chronicle.first_s(lambda status: "conditions" in status), "a status is there", 8)
         wait_says(cluster, "PodUnschedulable")
         cluster.keep("no-such-storage-class")
 
