@@ -121,7 +121,7 @@ class World:
         try:
             for node in self.nodes:
                 node.wait_healthy(RECOVERY_S)
-        except BaseException:
+        except BaseException:  # an interrupt as well: no member outlives a start that failed
             self.close()
             raise
         return self

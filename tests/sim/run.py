@@ -72,7 +72,7 @@ def run(seed: int, steps: int, parts: Parts = Parts()) -> Counter[str]:  # noqa:
         schedule.heal()
         world = schedule.world
         metamorphic.check(world.judge, world.oracle.committed, seed, parts.member.machine_class)
-    except Exception as error:
+    except Exception as error:  # whatever went wrong in a world is a finding, and told with its seed
         done = 0 if schedule is None else schedule.steps
         raise Failed(seed, done, failure_kind(error), str(error)) from error
     return schedule.counts + world.counts + world.oracle.counts + world.leases.counts + world.judge.counts

@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._answered
-        except BaseException:
+        except BaseException:  # a cancellation as well: the answer that still comes would be the next request's
             self.close()
             raise
         finally:

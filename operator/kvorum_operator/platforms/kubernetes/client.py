@@ -55,8 +55,6 @@ CONFIG_MAPS = Resource("v1", "ConfigMap", "configmaps")
 SERVICES = Resource("v1", "Service", "services")
 SERVICE_ACCOUNTS = Resource("v1", "ServiceAccount", "serviceaccounts")
 EVENTS = Resource("v1", "Event", "events")
-NAMESPACES = Resource("v1", "Namespace", "namespaces")
-NODES = Resource("v1", "Node", "nodes")
 STATEFUL_SETS = Resource("apps/v1", "StatefulSet", "statefulsets")
 POD_DISRUPTION_BUDGETS = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICIES = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
@@ -73,8 +71,6 @@ RESOURCES = {
         SERVICES,
         SERVICE_ACCOUNTS,
         EVENTS,
-        NAMESPACES,
-        NODES,
         STATEFUL_SETS,
         POD_DISRUPTION_BUDGETS,
         NETWORK_POLICIES,
