@@ -143,18 +143,7 @@ def conditions(
     degraded = diagnosis.health in (Health.DEGRADED, Health.AT_RISK, Health.NO_QUORUM, Health.SPLIT)
 
     def one(kind: str, truth: bool, reason: Reason, message: str) -> Condition:
-        status: Truth = "True" if truth else "False"
-        earlier = next((condition for condition in before.conditions if condition.type == kind), None)
-        changed = earlier is None or earlier.status != status
-        since = from_seconds(seen.now_s) if earlier is None or changed else earlier.last_transition_time
-        return Condition(
-            type=kind,
-            status=status,
-            reason=reason,
-            message=message,
-            last_transition_time=since,
-            observed_generation=generation,
-        )
+        return condition(kind, "True" if truth else "False", reason, message, before, generation, seen.now_s)
 
     spread = spread_of(seen)
     return (
@@ -166,6 +155,40 @@ def conditions(
         one("Degraded", degraded, diagnosis.reason, diagnosis.message),
         *([one("Spread", *spread)] if spread is not None else ()),
     )
+
+
+def condition(
+    kind: str, truth: Truth, reason: Reason, message: str, before: Status, generation: int, now_s: float
+) -> Condition:
+    """Of the status before only since when it is so."""
+    earlier = next((one for one in before.conditions if one.type == kind), None)
+    same = earlier is not None and earlier.status == truth
+    return Condition(
+        type=kind,
+        status=truth,
+        reason=reason,
+        message=message,
+        last_transition_time=earlier.last_transition_time if earlier and same else from_seconds(now_s),
+        observed_generation=generation,
+    )
+
+
+def unreadable(before: Status, held: Hold, generation: int, now_s: float) -> Status:
+    """Of a document of which no version could be read: nothing is known but that, and what was known stays."""
+    message = f"{held.because}; waits for {held.waits_for}"
+    truths: tuple[tuple[str, Truth], ...] = (
+        ("Ready", "False"),
+        ("Reconciling", "False"),
+        ("Stalled", "True"),
+        ("Available", "Unknown"),
+        ("Progressing", "False"),
+        ("Degraded", "Unknown"),
+    )
+    conditions = tuple(
+        condition(kind, truth, held.reason, message, before, generation, now_s) for kind, truth in truths
+    )
+    plan = PlanStatus(because=held.because, waits_for=held.waits_for)
+    return before.model_copy(update={"observed_generation": generation, "plan": plan, "conditions": conditions})
 
 
 def spread_of(seen: Observation) -> tuple[bool, Reason, str] | None:

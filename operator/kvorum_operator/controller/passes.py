@@ -11,11 +11,9 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from kvorum_operator.api.reasons import Reason
-from kvorum_operator.api.timestamps import from_seconds
-from kvorum_operator.api.v1alpha1 import Condition, InvalidCluster, KVCluster, PlanStatus, Status, parse_spec, status_of
+from kvorum_operator.api.v1alpha1 import InvalidCluster, KVCluster, Status, parse_spec, status_of
 from kvorum_operator.cluster import status as statuses
 from kvorum_operator.cluster.events import Event, changes
 from kvorum_operator.cluster.step import Hold, Step
@@ -193,7 +191,7 @@ class Passes:
         before = kept.reconciler.status
         if kept.readable is None:
             assert held is not None
-            status = unreadable(before, held, generation, self._wall())
+            status = statuses.unreadable(before, held, generation, self._wall())
             kept.reconciler.status = status
             outcome, events = None, tuple(changes(before, status))
         else:
@@ -266,30 +264,3 @@ def moving_s(quiet_s: float, left_s: float | None, settled_s: float) -> float:
     """
     again_s = min(settled_s, max(MOVING_S, quiet_s * MOVING_SHARE))
     return again_s if left_s is None else min(again_s, max(MOVING_S, left_s))
-
-
-def unreadable(before: Status, held: Hold, generation: int, now_s: float) -> Status:
-    """Of a document of which no version could be read: nothing is known but that, and what was known stays."""
-
-    def one(kind: str, truth: Literal["True", "False", "Unknown"]) -> Condition:
-        earlier = next((condition for condition in before.conditions if condition.type == kind), None)
-        same = earlier is not None and earlier.status == truth
-        return Condition(
-            type=kind,
-            status=truth,
-            reason=held.reason,
-            message=f"{held.because}; waits for {held.waits_for}",
-            last_transition_time=earlier.last_transition_time if earlier and same else from_seconds(now_s),
-            observed_generation=generation,
-        )
-
-    conditions = (
-        one("Ready", "False"),
-        one("Reconciling", "False"),
-        one("Stalled", "True"),
-        one("Available", "Unknown"),
-        one("Progressing", "False"),
-        one("Degraded", "Unknown"),
-    )
-    plan = PlanStatus(because=held.because, waits_for=held.waits_for)
-    return before.model_copy(update={"observed_generation": generation, "plan": plan, "conditions": conditions})

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import pytest
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Status
+from kvorum_operator.cluster.status import unreadable
 from kvorum_operator.cluster.step import Hold
 from kvorum_operator.controller.news import News
 from kvorum_operator.controller.passes import (
@@ -19,7 +20,6 @@ from kvorum_operator.controller.passes import (
     Passes,
     TooLate,
     moving_s,
-    unreadable,
 )
 from kvorum_operator.controller.work_queue import Failed, Key
 from kvorum_operator.metrics import Metrics
