@@ -1,7 +1,8 @@
 """What the images install: the distributions that they need and no others, with the versions and hashes of the lock.
 
 Taken from requirements.lock by its own notes on who asked for what. No registry is asked anew, so an image holds what
-the tests ran with. `make generate` writes the files.
+the tests ran with. `make generate` writes the files. The operator's image runs no node: of what `kvorum` needs it has
+what the client library does.
 """
 
 import re
@@ -13,11 +14,12 @@ from tests.tidy.sources import REPOSITORY
 
 NODE, OPERATOR = (REPOSITORY / folder / "pyproject.toml" for folder in ("node-image", "operator"))
 OURS = frozenset({"kvorum", "kvorum-operator"})
+CLIENT_NEEDS = frozenset({"protobuf"})  # beside what its extra asks for
 HEAD = "# Made by `make generate` out of requirements.lock. Do not edit.\n"
 
 
 def files() -> Mapping[Path, str]:
-    node, operator = dependencies(NODE), dependencies(OPERATOR) | dependencies(NODE) | dependencies(NODE, "client")
+    node, operator = dependencies(NODE), dependencies(OPERATOR) | CLIENT_NEEDS | dependencies(NODE, "client")
     blocks = locked((REPOSITORY / "requirements.lock").read_text("utf-8"))
     return {
         NODE.with_name("requirements.txt"): requirements(node, blocks),

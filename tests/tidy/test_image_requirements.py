@@ -10,7 +10,7 @@ from tests.tidy import image_requirements
 from tests.tidy.sources import REPOSITORY
 
 LINUX = {"extra": "", "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
-OURS = {"node-image": ["kvorum"], "operator": ["kvorum[client]", "kvorum-operator"]}
+OURS = {"node-image": ("kvorum",), "operator": ("protobuf", "grpcio", "kvorum-operator")}  # the client's, not the node's
 
 
 def installed(folder: str) -> dict[str, str]:
@@ -25,6 +25,8 @@ def needed(asked: str) -> set[str]:
     while todo:
         wanted = todo.pop()
         name = canonicalize_name(wanted.name)
+        if name == "kvorum" and asked != name:
+            continue
         for extra in ("", *wanted.extras):
             if (name, extra) in done:
                 continue
