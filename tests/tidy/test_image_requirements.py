@@ -10,7 +10,7 @@ from tests.tidy import image_requirements
 from tests.tidy.sources import REPOSITORY
 
 LINUX = {"extra": "", "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
-OURS = {"node-image": ("kvorum",), "operator": ("protobuf", "grpcio", "kvorum-operator")}  # the client's, not the node's
+OURS = {"node-image": ("kvorum",), "operator": ("protobuf", "grpcio", "kvorum-operator")}  # of kvorum only the client
 
 
 def installed(folder: str) -> dict[str, str]:
