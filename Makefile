@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 # The environment is as new as what it was made from: its stamp is named after the content of these.
 STAMP := $(VENV)/made-from-$(shell cat requirements.lock node-image/pyproject.toml operator/pyproject.toml | cksum | tr ' ' '-')
 PYTEST := $(BIN)/python -m pytest -q
+AGAIN := $(BIN)/python -m tests.kit.again  # whole clusters on a busy machine: what fails is run again, and named
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -41,7 +42,7 @@ run: env ## a cluster of three from cluster.yaml; edit the file and it follows; 
 	@exec $(BIN)/kvorum-operator local -f $(CLUSTER)
 
 test: env ## everything: unit, property, simulation, against a real etcd, end to end
-	@failed=; for part in test-unit test-newest test-sim test-compat test-e2e test-faults; do \
+	@failed=; for part in test-unit test-sim test-compat test-e2e test-faults; do \
 		echo "== make $$part"; $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed"; exit 1; fi
@@ -69,12 +70,12 @@ test-packaging: env ## charts, manifests, runbooks, by the helm, kubectl and pro
 	@$(PYTEST) -n 2 tests/packaging
 
 test-compat: env ## against a real etcd 3.5 and its clients
-	@$(PYTEST) -n 2 tests/compat
+	@$(AGAIN) -n 2 tests/compat
 
 test-e2e: env ## whole clusters as processes, on both engines
-	@$(PYTEST) -n 3 --ignore tests/e2e/test_readme.py --ignore tests/e2e/test_local_migration.py \
+	@$(AGAIN) -n 3 --ignore tests/e2e/test_readme.py --ignore tests/e2e/test_local_migration.py \
 		--ignore tests/e2e/test_local_roll.py tests/e2e
-	@$(PYTEST) -rP tests/e2e/test_local_migration.py tests/e2e/test_local_roll.py  # by themselves: they print gaps
+	@$(AGAIN) -rP tests/e2e/test_local_migration.py tests/e2e/test_local_roll.py  # by themselves: they print gaps
 	@$(PYTEST) tests/e2e/test_readme.py  # by itself: it uses the README's ports, etcd's own
 
 image: env ## the images kvorum:dev and kvorum-operator:dev, and their sizes

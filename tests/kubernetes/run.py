@@ -4,19 +4,17 @@ On $KUBECONFIG if it is set, else on ../shared/kubernetes, else on kind where do
 none of them it says NOT RUN and ends with 2, or with 0 where $CI is set: a machine of CI cannot help it.
 """
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
+from tests.kit import again
 from tests.kit.etcd import CACHE, REPOSITORY, EtcdMissing
 from tests.kubernetes import images, shared_kubernetes, which
 from tests.kubernetes.figures import LOST
@@ -72,28 +70,12 @@ def run_tests(found: which.Kubernetes, part: str) -> int:
         "KVORUM_E2E_QUIET_S": str(quiet_s),
     }
     cases = [str(file) for file in sorted(FOLDER.glob(FILES[part]), key=lambda file: (file.name != FIRST, file.name))]
-    code = run_cases([f"--timeout={CASE_S + quiet_s}", *cases], environment)
+    code = again.run([f"--timeout={CASE_S + quiet_s}", *cases], LEFT_BEHIND / "pytest", environment)
     packaging = subprocess.run([*PYTEST, str(PACKAGING)], cwd=REPOSITORY, env=environment, check=False).returncode
     measured = figures.read_text()
     print(measured, end="")
     lost = any(line.startswith(LOST) for line in measured.splitlines())  # also where a second run of that case passed
     return code or packaging or int(lost)
-
-
-def run_cases(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """What fails is run again by itself, once: nodes are those of a busy machine. If it passes then, that is said."""
-    cache = LEFT_BEHIND / "pytest"
-    command = [*PYTEST, "-o", f"cache_dir={cache}", *arguments]
-    code = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
-    if code != pytest.ExitCode.TESTS_FAILED:
-        return code
-    failed = list(json.loads((cache / "v" / "cache" / "lastfailed").read_text()))
-    print("RUN AGAIN, by themselves:", *failed, sep="\n  ", flush=True)
-    again = subprocess.run([*command, "--last-failed"], cwd=REPOSITORY, env=environment, check=False).returncode
-    if again == pytest.ExitCode.OK:
-        for name in failed:
-            print(f"FLAKY: failed once, and passed when it was run again: {name}", flush=True)
-    return again
 
 
 @contextmanager

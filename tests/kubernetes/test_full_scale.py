@@ -32,7 +32,7 @@ STUCK = "stuck"  # of three members, that are stopped
 COUNT = ASLEEP + PAUSED + UNSCHEDULABLE + LIVE + 1
 EDITS = 120
 EDIT_EVERY_S = 0.1
-SETTLE_S, IDLE_S = 60.0, 120.0
+SETTLE_S, IDLE_S = 130.0, 120.0  # what the starts have moved is told by the second refresh at the latest
 MEMORY_MB, IDLE_CPU_PERCENT, ACTION_S, FIRST_STATUS_S = 300, 5, 2, 60
 MEGABYTE = 1 << 20
 
