@@ -15,7 +15,7 @@ import pytest
 
 from tests.kit.etcd import REPOSITORY
 
-DRAWS = ("differential", "random", "seed")  # in the names of tests that do
+DRAWS = ("differential", "random", "seed", "crash", "power_cut")  # in the names of tests that do
 
 
 def run(arguments: Sequence[str], cache: Path, environment: Mapping[str, str] | None = None) -> int:
