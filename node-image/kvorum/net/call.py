@@ -126,6 +126,11 @@ class Call(http2.Stream):
         return self.request.metadata(name)
 
     @property
+    def common_name(self) -> str | None:
+        """Of the client's certificate, verified; None without one, or where --client-cert-auth does not ask for it."""
+        return self.connection.proven_name
+
+    @property
     def buffered_bytes(self) -> int:
         """What was pushed and waits for the client to read."""
         return self.queued_bytes

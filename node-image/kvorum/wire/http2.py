@@ -271,6 +271,7 @@ class Connection(Generic[R]):
                   get the same object again, so it is not to be changed.
     make_stream:  called with (connection, stream id, request) for each request.
     wake:         called once when there is something to take() that receive() did not put there.
+    peer, proven_name: who the client is by its address, and by what it proved; for who makes streams, not used here.
     """
 
     def __init__(
@@ -283,9 +284,11 @@ class Connection(Generic[R]):
         now: float,
         connection_id: int = 0,
         peer: str = "",
+        proven_name: str | None = None,
     ) -> None:
         self.id = connection_id
         self.peer = peer
+        self.proven_name = proven_name
         self.streams: dict[int, Stream] = {}
         self.closing = False  # take() what is left, write it, close
         self.fault: str | None = None  # why, if the client is to blame
