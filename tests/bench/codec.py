@@ -7,7 +7,7 @@ import gc
 import time
 
 import hpack
-from kvorum.net.call import Call, Opening, Routes
+from kvorum.net.call import GrpcCall, Opening, Routes
 from kvorum.wire import http2
 from kvorum.wire.grpc import message_head
 
@@ -52,7 +52,7 @@ def us_a_call(sent: list[bytes]) -> float:
     best = float("inf")
     for _ in range(ROUNDS):
         connection: http2.Connection[Opening] = http2.Connection(
-            routes.open, Call, lambda: None, http2.Limits(), now=0.0
+            routes.open, GrpcCall, lambda: None, http2.Limits(), now=0.0
         )
         connection.receive(http2.PREFACE + frames.settings(), 0.0)
         connection.take()

@@ -1,14 +1,15 @@
-"""One gRPC call: what a handler sees of it, and the only way to answer it.
+"""One call: what a handler sees of it, and the only way to answer it; and the call that came by gRPC.
 
-A handler is a plain function of the Call. It may answer at once or keep the call and answer from anywhere in the loop's
-thread; nobody waits in between. A call knows nothing of what is asked or answered: messages are bytes to it.
+A handler is a plain function of the Call, and does not know how it came: api.gateway makes some out of JSON. It may
+answer at once or keep the call and answer from anywhere in the loop's thread; nobody waits in between. A call knows
+nothing of what is asked or answered: messages are bytes to it.
 
 Hot path: see wire/http2.py.
 """
 
 from collections.abc import Callable, Mapping
 from struct import Struct
-from typing import Final
+from typing import Final, Protocol
 
 from kvorum.wire import grpc, http2
 from kvorum.wire.grpc import BadMessage, Code, MessageReader, Status
@@ -87,18 +88,61 @@ class Routes:
         return Status(Code.UNIMPLEMENTED, f"unknown service {service}")
 
 
-class Call(http2.Stream):
+class Call(Protocol):
     """
-    Unary: one of reply() and fail(), once.
+    Unary: one of reply() and fail(), once; the request message is `body`.
     Streaming: push() as often as there is something, then finish(). For a call that the client has taken back
     (`cancelled`) all of them do nothing, so a late answer needs no check; a second answer is a mistake of ours, and
     an AssertionError.
 
     on_message: a message came. on_end: the client will send no more. on_close: the call ended otherwise than by our
     own reply, fail or finish: taken back, connection lost, protocol broken; called once, after which nothing is.
-    on_writable: buffered_bytes fell below writable_below (64 KiB).
+    on_writable: buffered_bytes fell below 64 KiB.
     All of them, and the handlers, are called while bytes are read, and may answer this call or any other.
     """
+
+    body: bytes
+    cancelled: bool
+    on_message: Callable[[bytes], None] | None
+    on_end: Callable[[], None] | None
+    on_close: Callable[[], None] | None
+    on_writable: Callable[[], None] | None
+
+    @property
+    def path(self) -> str:
+        """As on the wire of gRPC: `/etcdserverpb.KV/Range`."""
+        ...
+
+    @property
+    def timeout_s(self) -> float | None:
+        """How long the client waits, from its headers on; it takes the call back by itself then."""
+        ...
+
+    @property
+    def common_name(self) -> str | None:
+        """Of the client's certificate, where one was asked for and verified; never through the gateway, as in etcd."""
+        ...
+
+    def metadata(self, name: str) -> str | None:
+        """The first header of that name (lower case); a `-bin` one as it came, in base64."""
+        ...
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What was pushed and waits for the client to read."""
+        ...
+
+    def reply(self, body: bytes) -> None: ...
+
+    def fail(self, code: int, message: str) -> None: ...
+
+    def push(self, body: bytes) -> None: ...
+
+    def finish(self, code: int = 0, message: str = "") -> None: ...
+
+
+class GrpcCall(http2.Stream):
+    """A Call over gRPC."""
 
     request: Opening
     connection: "http2.Connection[Opening]"  # .id, .peer
@@ -118,7 +162,6 @@ class Call(http2.Stream):
 
     @property
     def timeout_s(self) -> float | None:
-        """How long the client waits, from its headers on; it takes the call back by itself then."""
         return self.request.timeout_s
 
     def metadata(self, name: str) -> str | None:

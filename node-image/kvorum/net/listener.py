@@ -14,11 +14,10 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from kvorum.net.call import Call, Opening, Routes
+from kvorum.net.call import GrpcCall, Opening, Routes
 from kvorum.wire import http1, http2
 
 BACKLOG: Final = 4096  # connections the kernel keeps for us; clients of a restarted node all come at once
@@ -41,8 +40,44 @@ class HttpResponse:
 
 HttpRequest = http1.Request
 Respond = Callable[[HttpResponse], None]
-HttpHandler = Callable[[HttpRequest, Respond], None]
-"""Answers by calling respond once, at once or later. A client that is gone by then is no error."""
+
+
+class HttpStream(Protocol):
+    """An answer that goes on: each write is a chunk of its own, and on its way at once, until close().
+
+    on_close: the client went before close(); called once, after which nothing is. on_writable: buffered_bytes, which
+    the client has not taken yet, was above 64 KiB and has fallen. To a client that is gone writes do nothing.
+    """
+
+    on_close: Callable[[], None] | None
+    on_writable: Callable[[], None] | None
+
+    @property
+    def buffered_bytes(self) -> int: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Exchange(Protocol):
+    """How a request is answered: by a call with the whole response, or by open(), once, now or later.
+
+    on_close: the client went before the answer was whole. Set it while the request is handled, or not at all: with it a
+    client that sends no more counts as gone, as in Go's server; without it such a client still gets its answer. A
+    client that is gone by the time of an answer is no error.
+    """
+
+    on_close: Callable[[], None] | None
+
+    def __call__(self, response: HttpResponse, /) -> None: ...
+
+    def open(self, status: int, headers: Sequence[tuple[str, str]] = ()) -> HttpStream:
+        """Sends the head at once. The end of the request's body does not end the stream."""
+        ...
+
+
+HttpHandler = Callable[[HttpRequest, Exchange], None]
 
 
 class CannotListen(Exception):
@@ -307,7 +342,7 @@ class _GrpcPort(_Port):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         self._connection: http2.Connection[Opening] = http2.Connection(
             routes.open,
-            Call,
+            GrpcCall,
             self._wake,
             listener.limits,
             now=self._time(),
@@ -374,7 +409,7 @@ class _HttpPort(_Port):
         self._transport = transport
         self._reader = http1.WholeRequests(body_bytes_max=listener.http_body_bytes_max)
         self._waiting: deque[http1.Request | http1.Refusal] = deque()
-        self._answering: http1.Request | None = None
+        self._answering: _Exchange | None = None
         self._taking = False  # inside _take_waiting
         self._paused = False  # the transport takes no more for now
         self._ended = False  # the client sends no more
@@ -388,12 +423,20 @@ class _HttpPort(_Port):
         if self._reader.take_continue() and self._idle:
             self._transport.write(http1.CONTINUE)
         if len(self._waiting) > PIPELINED_REQUESTS_MAX:
+            if self._is_open_ended:
+                self._transport.abort()  # not read any more, it could go away unseen while it is never answered
+                return
             self._transport.pause_reading()
         self._take_waiting()
 
     @property
     def _idle(self) -> bool:
         return self._answering is None and not self._waiting
+
+    @property
+    def _is_open_ended(self) -> bool:
+        """The answer under way may end only with the client."""
+        return self._answering is not None and self._answering.is_open_ended
 
     def _take_waiting(self) -> None:
         if self._taking:
@@ -407,24 +450,24 @@ class _HttpPort(_Port):
                 self._transport.write(request.answer())
                 self._transport.close()
             else:
-                self._answering = request
+                self._answering = exchange = _Exchange(self, self._transport, request)
                 http = self._listener.http or _nothing_here
-                http(request, partial(self._respond, request))
+                http(request, exchange)
         self._taking = False
-        if self._idle and (self._ended or self._listener.closing):
+        if (self._idle and (self._ended or self._listener.closing)) or (self._ended and self._is_open_ended):
             self._transport.close()
 
-    def _respond(self, request: http1.Request, response: HttpResponse) -> None:
-        if self._transport.is_closing():
-            return
-        assert self._answering is request, f"{request.method} {request.target} was answered twice"
+    # For the exchange
+
+    def is_answering(self, exchange: "_Exchange") -> bool:
+        return self._answering is exchange
+
+    def keeps_alive(self, request: http1.Request) -> bool:
+        return request.keep_alive and not self._listener.closing
+
+    def answered(self, *, keep_alive: bool) -> None:
+        """The last byte of an answer is written."""
         self._answering = None
-        keep_alive = request.keep_alive and not self._listener.closing
-        self._transport.write(
-            http1.response(
-                response.status, response.body, response.headers, keep_alive=keep_alive, method=request.method
-            )
-        )
         if not keep_alive:
             self._transport.close()
             return
@@ -437,12 +480,24 @@ class _HttpPort(_Port):
     def resume_writing(self) -> None:
         self._paused = False
         # Not at once: a transport that is closed from within this call tells its end twice (seen with CPython 3.11).
-        asyncio.get_running_loop().call_soon(self._take_waiting)
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        exchange = self._answering
+        if exchange is not None and exchange.on_writable is not None:
+            exchange.on_writable()
+        self._take_waiting()
 
     def eof_received(self) -> bool:
-        """Keeps the way back open until all is answered."""
+        """Keeps the way back open until all is answered, unless an answer is awaited that has no end."""
         self._ended = True
-        return not self._idle
+        return not self._idle and not self._is_open_ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        exchange, self._answering = self._answering, None
+        if exchange is not None:
+            exchange.lost()
 
     def tick(self, now: float) -> None:
         super().tick(now)
@@ -455,6 +510,76 @@ class _HttpPort(_Port):
     def drain(self) -> None:
         if self._idle:
             self._transport.close()
+
+
+class _Exchange:
+    """One request of HTTP/1.1 and its answer, whole or in chunks: an Exchange, and its own HttpStream."""
+
+    __slots__ = ("_keep_alive", "_port", "_streaming", "_transport", "on_close", "on_writable", "request")
+
+    def __init__(self, port: _HttpPort, transport: asyncio.Transport, request: http1.Request) -> None:
+        self.request = request
+        self.on_close: Callable[[], None] | None = None
+        self.on_writable: Callable[[], None] | None = None
+        self._port = port
+        self._transport = transport
+        self._streaming = False
+        self._keep_alive = False
+
+    @property
+    def is_open_ended(self) -> bool:
+        return self._streaming or self.on_close is not None
+
+    def __call__(self, response: HttpResponse) -> None:
+        if self._transport.is_closing():
+            return
+        self._require_unanswered()
+        keep_alive = self._port.keeps_alive(self.request)
+        self._transport.write(
+            http1.response(
+                response.status, response.body, response.headers, keep_alive=keep_alive, method=self.request.method
+            )
+        )
+        self._end(keep_alive=keep_alive)
+
+    def open(self, status: int, headers: Sequence[tuple[str, str]] = ()) -> HttpStream:
+        if not self._transport.is_closing():
+            self._require_unanswered()
+            self._streaming = True
+            chunked = [("Transfer-Encoding", "chunked")] if self.request.minor else []  # 1.0 knows only the end itself
+            self._keep_alive = bool(chunked) and self._port.keeps_alive(self.request)
+            self._transport.write(http1.response_head(status, [*headers, *chunked], keep_alive=self._keep_alive))
+        return self
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        if data and self.request.method != "HEAD" and not self._transport.is_closing():
+            self._transport.write(http1.chunk(data) if self.request.minor else data)
+
+    def close(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self.request.minor and self.request.method != "HEAD":
+            self._transport.write(http1.LAST_CHUNK)
+        self._end(keep_alive=self._keep_alive)
+
+    def _require_unanswered(self) -> None:
+        answered = self._streaming or not self._port.is_answering(self)
+        assert not answered, f"{self.request.method} {self.request.target} was answered twice"
+
+    def _end(self, *, keep_alive: bool) -> None:
+        self.on_close = self.on_writable = None
+        self._streaming = False
+        self._port.answered(keep_alive=keep_alive)
+
+    def lost(self) -> None:
+        on_close = self.on_close
+        self.on_close = self.on_writable = None  # no handler's closure keeps this alive in a circle
+        if on_close is not None:
+            on_close()
 
 
 def _nothing_here(_: http1.Request, respond: Respond) -> None:

@@ -7,7 +7,7 @@ import hpack as oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kvorum.net.call import HELD_BYTES_MAX, Call, Handler, Opening, Routes
+from kvorum.net.call import HELD_BYTES_MAX, Call, GrpcCall, Handler, Opening, Routes
 from kvorum.wire import http2
 from kvorum.wire.grpc import Code, message_head
 from kvorum.wire.hpack import Header
@@ -43,7 +43,7 @@ class Server:
             message_bytes_max=message_bytes_max,
         )
         self.connection: http2.Connection[Opening] = http2.Connection(
-            routes.open, Call, self._wake, http2.Limits(), now=0.0, connection_id=7, peer="127.0.0.1:9"
+            routes.open, GrpcCall, self._wake, http2.Limits(), now=0.0, connection_id=7, peer="127.0.0.1:9"
         )
         self._decoder = oracle.Decoder()
         self.feed(http2.PREFACE, frames.settings())
@@ -249,6 +249,7 @@ def test_a_call_tells_its_path_peer_timeout_and_metadata() -> None:
     )
     call = server.calls[0]
     assert (call.path, call.timeout_s) == ("/t.Toy/Unary", 1.5)
+    assert isinstance(call, GrpcCall)
     assert (call.connection.id, call.connection.peer) == (7, "127.0.0.1:9")
     assert (call.metadata("token"), call.metadata("x"), call.metadata("nope")) == ("first", "ÿ", None)
 
@@ -497,6 +498,7 @@ def test_a_broken_message_ends_a_stream_and_its_handler_hears_of_it(sent: bytes,
 
 def test_pushes_wait_for_a_slow_client_and_tell_when_it_has_read() -> None:
     server, log = stream_server()
+    assert isinstance(log.call, GrpcCall)
     log.call.writable_below = 50
     server.feed(frames.settings((4, 0)))
     for _ in range(10):
@@ -529,6 +531,7 @@ def test_more_may_be_pushed_from_on_writable() -> None:
             if pushed == 200 and call.on_writable is not None:
                 call.finish()
 
+        assert isinstance(call, GrpcCall)
         call.writable_below = 30_000
         call.on_writable = more
         more()

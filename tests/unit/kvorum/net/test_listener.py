@@ -14,7 +14,17 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 from kvorum.net.call import Call, Routes
-from kvorum.net.listener import CannotListen, HttpRequest, HttpResponse, Listener, Respond, _Door, _HttpPort
+from kvorum.net.listener import (
+    PIPELINED_REQUESTS_MAX,
+    CannotListen,
+    Exchange,
+    HttpRequest,
+    HttpResponse,
+    HttpStream,
+    Listener,
+    _Door,
+    _HttpPort,
+)
 from kvorum.wire import http2
 from kvorum.wire.grpc import message_head
 
@@ -31,7 +41,8 @@ class Toy:
 
     def __init__(self, *, url: str = "http://127.0.0.1:0", limits: http2.Limits | None = None, sweep_s: float = 5.0):
         self.waiting: list[Call] = []  # calls of /t.Toy/Wait, unanswered
-        self.held: list[tuple[HttpRequest, Respond]] = []  # requests of /later
+        self.held: list[tuple[HttpRequest, Exchange]] = []  # requests of /later and /waits
+        self.streams: list[HttpStream] = []  # answers to /stream
         self.closed: list[str] = []  # paths whose on_close was called
         self.faults: list[str] = []  # what reached the loop's exception handler
         self.loop = asyncio.new_event_loop()
@@ -81,7 +92,7 @@ class Toy:
 
         def more() -> None:
             nonlocal left
-            while left > 0 and call.buffered_bytes < call.writable_below:
+            while left > 0 and call.buffered_bytes < 64 << 10:
                 left -= 1
                 call.push(b"%06d" % left + bytes(1000))
             if left == 0:
@@ -96,9 +107,16 @@ class Toy:
         call.on_message = start
         call.on_writable = more
 
-    def _http(self, request: HttpRequest, respond: Respond) -> None:
+    def _http(self, request: HttpRequest, respond: Exchange) -> None:
         if request.path == "/later":
             self.held.append((request, respond))
+        elif request.path == "/waits":
+            respond.on_close = lambda: self.closed.append(request.path)
+            self.held.append((request, respond))
+        elif request.path == "/stream":
+            stream = respond.open(200, [("Content-Type", "text/plain")])
+            stream.on_close = lambda: self.closed.append(request.path)
+            self.streams.append(stream)
         elif request.path == "/big":
             respond(HttpResponse(200, bytes(100_000)))
         else:
@@ -508,6 +526,157 @@ def test_connection_close_is_honoured(toy: Toy) -> None:
     connection = toy.connect()
     connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert b"Connection: close" in read_all(connection)
+
+
+# Answers that go on
+
+
+STREAM = b"%s /stream HTTP/1.%d\r\nHost: x\r\n\r\n"
+
+
+def receive(connection: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size and (piece := connection.recv(size - len(found))):
+        found += piece
+    return found
+
+
+def head_of(connection: socket.socket) -> bytes:
+    found = b""
+    while not found.endswith(b"\r\n\r\n"):
+        piece = connection.recv(1)
+        assert piece, found
+        found += piece
+    return found
+
+
+def opened_stream(toy: Toy, request: bytes) -> tuple[socket.socket, HttpStream, bytes]:
+    connection = toy.connect()
+    connection.sendall(request)
+    head = head_of(connection)
+    until(lambda: bool(toy.streams), "the handler opens the stream")
+    return connection, toy.streams[0], head
+
+
+def write_last(stream: HttpStream, *pieces: bytes) -> None:
+    for piece in pieces:
+        stream.write(piece)
+    stream.close()
+
+
+def test_the_head_of_a_stream_and_each_chunk_go_out_at_once(toy: Toy) -> None:
+    connection, stream, head = opened_stream(toy, STREAM % (b"GET", 1))
+    assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n")
+    for data in (b"one\n", b"and two\n"):
+        toy.do(lambda data=data: stream.write(data))  # type: ignore[misc]  # a default is how a loop binds
+        assert receive(connection, len(data) + 5) == b"%x\r\n%b\r\n" % (len(data), data)
+    toy.do(lambda: stream.write(b""))  # which would have been the last chunk
+    toy.do(stream.close)
+    assert receive(connection, 5) == b"0\r\n\r\n"
+    connection.sendall(b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert head_of(connection).startswith(b"HTTP/1.1 200 OK")
+    assert toy.closed == []
+
+
+def test_requests_behind_a_stream_wait_for_its_end(toy: Toy) -> None:
+    connection, stream, _ = opened_stream(toy, STREAM % (b"GET", 1) + b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n")
+    toy.do(lambda: write_last(stream, b"first"))
+    connection.shutdown(socket.SHUT_WR)
+    answers = read_all(connection)
+    assert answers.startswith(b"5\r\nfirst\r\n0\r\n\r\nHTTP/1.1 200 OK")
+    assert b"GET /next" in answers
+
+
+def test_a_client_of_http_1_0_gets_a_stream_without_chunks(toy: Toy) -> None:
+    connection, stream, head = opened_stream(toy, STREAM % (b"GET", 0))
+    assert b"Transfer-Encoding" not in head
+    toy.do(lambda: write_last(stream, b"all of ", b"it"))
+    assert read_all(connection) == b"all of it"
+
+
+def test_a_stream_asked_for_by_head_is_its_head(toy: Toy) -> None:
+    connection, stream, _ = opened_stream(toy, STREAM % (b"HEAD", 1))
+    toy.do(lambda: write_last(stream, b"left out"))
+    connection.shutdown(socket.SHUT_WR)
+    assert read_all(connection) == b""
+
+
+@pytest.mark.parametrize("leave", ["close", "shutdown", "reset"])
+def test_the_handler_of_a_stream_is_told_once_that_its_client_went(toy: Toy, leave: str) -> None:
+    connection, stream, _ = opened_stream(toy, STREAM % (b"GET", 1))
+    if leave == "shutdown":
+        connection.shutdown(socket.SHUT_WR)  # what a client can do last that still wants to be told nothing
+    else:
+        if leave == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+    until(lambda: toy.closed == ["/stream"], "the handler is told")
+    toy.do(lambda: write_last(stream, b"late"))
+    until(lambda: toy.listener.connections_count == 0, "the connection goes")
+    assert toy.closed == ["/stream"]
+
+
+@pytest.mark.parametrize("order", ["before", "behind"])
+def test_who_waits_without_an_end_is_told_that_the_client_sends_no_more(toy: Toy, order: str) -> None:
+    connection = toy.connect()
+    request = b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n"
+    if order == "behind":  # the end of input is known before the request is taken up
+        connection.sendall(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: len(toy.held) == 1, "the first request arrives")
+    connection.sendall(request)
+    if order == "before":
+        until(lambda: len(toy.held) == 1, "the request arrives")
+    connection.shutdown(socket.SHUT_WR)
+    if order == "behind":
+        port = next(iter(toy.listener._ports))
+        assert isinstance(port, _HttpPort)
+        until(lambda: port._ended, "the end arrives")
+        toy.do(lambda: toy.held[0][1](HttpResponse(200, b"first")))
+        assert b"first" in read_all(connection)
+    until(lambda: toy.closed == ["/waits"], "the handler is told")
+    toy.do(lambda: toy.held[-1][1](HttpResponse(200, b"late")))
+
+
+def test_an_answer_in_time_tells_nobody_that_the_client_went(toy: Toy) -> None:
+    connection = toy.connect()
+    connection.sendall(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
+    until(lambda: len(toy.held) == 1, "the request arrives")
+    toy.do(lambda: toy.held[0][1](HttpResponse(200, b"in time")))
+    assert head_of(connection).startswith(b"HTTP/1.1 200")
+    connection.close()
+    until(lambda: toy.listener.connections_count == 0, "the connection goes")
+    assert toy.closed == []
+
+
+def test_a_stream_shows_how_much_is_unread_and_tells_when_it_was_read(toy: Toy) -> None:
+    connection, stream, _ = opened_stream(toy, STREAM % (b"GET", 1))
+    written, told = 0, threading.Event()
+    while toy.do(lambda: stream.buffered_bytes) < 1 << 20:
+        toy.do(lambda: stream.write(bytes(1 << 16)))
+        written += 1
+    stream.on_writable = told.set
+    assert not told.is_set()
+    assert len(receive(connection, written * (len(b"10000\r\n\r\n") + (1 << 16)))) > 1 << 20
+    assert told.wait(DEADLINE_S)
+    assert toy.do(lambda: stream.buffered_bytes) < 1 << 16
+
+
+def test_a_client_that_asks_on_behind_a_stream_without_end_is_closed(toy: Toy) -> None:
+    connection, _, _ = opened_stream(toy, STREAM % (b"GET", 1))
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * (PIPELINED_REQUESTS_MAX + 1))
+    until(lambda: toy.closed == ["/stream"], "the handler is told")
+
+
+def test_a_second_answer_is_a_mistake_of_ours(toy: Toy) -> None:
+    connection, stream, _ = opened_stream(toy, STREAM % (b"GET", 1))
+    assert callable(stream)
+    with pytest.raises(AssertionError, match="answered twice"):
+        toy.do(lambda: stream(HttpResponse(200)))
+    toy.do(stream.close)
+    with pytest.raises(AssertionError, match="answered twice"):
+        toy.do(lambda: stream(HttpResponse(200)))
+    connection.close()
 
 
 # Bad input
