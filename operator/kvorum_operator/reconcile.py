@@ -149,6 +149,7 @@ class Reconciler:
             record_damage=scene.record_damage,
             latched_cluster_id=int(self.status.cluster_id, 16) if self.status.cluster_id else None,
             names_before=statuses.had_data(self.status),
+            woken=statuses.served_nobody(self.status),
             entries=asked.entries,
             answered=asked.answered,
             own_words=asked.own_words,

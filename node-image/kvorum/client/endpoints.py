@@ -2,11 +2,12 @@
 
 A read goes on to the next endpoint where one does not answer. A write leaves only once, over a connection that stands:
 an endpoint that cannot be connected to is passed over, but after the bytes have left nothing is repeated, since the
-write may have been applied.
+write may have been applied. A call that a server refused for its token was not, and leaves again with a new one.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from kvorum.client.errors import DEADLINE_EXCEEDED, UNAVAILABLE, ClientError, Unreachable
+from kvorum.client.errors import DEADLINE_EXCEEDED, UNAVAILABLE, ClientError, Unreachable, error_of
+from kvorum.client.login import LOGINS_MAX, STALE, Login
+from kvorum.client.tls import Tls
+from kvorum.etcdpb import rpc_pb2 as rpc
 
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", -1),  # a range of many keys has no bound of its own
@@ -25,93 +29,178 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),  # nobody else's backoff
     ("grpc.enable_http_proxy", 0),  # members are near; a proxy of the environment is for elsewhere
 ]
+ROUND_PAUSE_S = 0.1  # between two rounds over all endpoints
+
+AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 
 Ask = Callable[[str, str, Message, type[Message], float | None], Awaitable[Any]]
 
 
 class Endpoints:
-    """timeout_s: of each attempt at one endpoint, its connecting included."""
+    """timeout_s: of each attempt at one endpoint, its connecting included.
 
-    def __init__(self, urls: Sequence[str], timeout_s: float) -> None:
+    deadline_s: for how long in all endpoints are asked again where each of them failed; None: each once.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        timeout_s: float,
+        *,
+        deadline_s: float | None = None,
+        tls: Tls | None = None,
+        login: Login | None = None,
+    ) -> None:
         assert urls, "a client needs an endpoint"
         self.urls = tuple(urls)
         self.timeout_s = timeout_s
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._deadline_s = deadline_s
+        self._tls = tls
+        self._login = login
+        self._channels: dict[str, Connection] = {}
         self._preferred = 0  # of urls: the one that answered last
 
     async def close(self) -> None:
         channels, self._channels = self._channels, {}
         for channel in channels.values():
-            await channel.close(None)
+            await channel.close()
 
     async def ask(self, url: str, path: str, request: Message, answer: type[Message], timeout_s: float | None) -> Any:
         """One call to one endpoint. Raises Unreachable if it cannot be connected to, ClientError if it failed."""
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        channel = await self.connect(url, timeout_s)
-        call = channel.unary_unary(path, type(request).SerializeToString, answer.FromString)
-        try:
-            return await call(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise failure_of(error, url) from None
+
+        async def once(channel: grpc.aio.Channel, metadata: Metadata, timeout_s: float) -> Any:
+            call = channel.unary_unary(path, type(request).SerializeToString, answer.FromString)
+            return await call(request, timeout=timeout_s, metadata=metadata)
+
+        return await self._ask(url, once, timeout_s)
 
     async def ask_stream(
         self, url: str, path: str, request: Message, answer: type[Message], timeout_s: float | None
     ) -> Any:
         """The same for a method of streams: one request, its first answer, and the stream is closed."""
+
+        async def once(channel: grpc.aio.Channel, metadata: Metadata, timeout_s: float) -> Any:
+            call: Any = channel.stream_stream(path, type(request).SerializeToString, answer.FromString)
+            stream = call(timeout=timeout_s, metadata=metadata)
+            try:
+                try:
+                    await stream.write(request)
+                    await stream.done_writing()
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    # A stream that ends while it is written to: gRPC then says "internal error", whatever the server
+                    # said.
+                    raise ClientError(UNAVAILABLE, f"{url}: the stream ended before it took the request") from None
+                first = await stream.read()
+            finally:
+                stream.cancel()
+            if not isinstance(first, answer):  # grpc.aio.EOF
+                raise ClientError(UNAVAILABLE, f"{url}: the stream ended before it was answered")
+            return first
+
+        return await self._ask(url, once, timeout_s)
+
+    async def _ask(
+        self, url: str, once: Callable[[grpc.aio.Channel, "Metadata", float], Awaitable[Any]], timeout_s: float | None
+    ) -> Any:
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
         channel = await self.connect(url, timeout_s)
-        call: Any = channel.stream_stream(path, type(request).SerializeToString, answer.FromString)
-        stream = call(timeout=timeout_s)
-        try:
+        for logins in range(1, LOGINS_MAX + 1):
+            token = await self.token(url, timeout_s)
             try:
-                await stream.write(request)
-                await stream.done_writing()
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                # A stream that ends while it is written to: gRPC then says "internal error" whatever the server said.
-                raise ClientError(UNAVAILABLE, f"{url}: the stream ended before it took the request") from None
-            first = await stream.read()
-        except grpc.aio.AioRpcError as error:
-            raise failure_of(error, url) from None
-        finally:
-            stream.cancel()
-        if not isinstance(first, answer):  # grpc.aio.EOF
-            raise ClientError(UNAVAILABLE, f"{url}: the stream ended before it was answered")
-        return first
+                return await once(channel, metadata_of(token), timeout_s)
+            except grpc.aio.AioRpcError as error:
+                failure = failure_of(error, url)
+            if logins == LOGINS_MAX or not self.renew(token, failure.text):
+                raise failure
+        raise AssertionError("the last of the logins raises")
+
+    async def read_all(
+        self, url: str, path: str, request: Message, answer: type[Message], timeout_s: float | None
+    ) -> AsyncIterator[Any]:
+        """The answers of a method that streams them, to its end. timeout_s: of all of it; None: none."""
+        channel = await self.connect(url, self.timeout_s)
+        for logins in range(1, LOGINS_MAX + 1):
+            token = await self.token(url, self.timeout_s)
+            call: Any = channel.unary_stream(path, type(request).SerializeToString, answer.FromString)
+            stream = call(request, timeout=timeout_s, metadata=metadata_of(token))
+            begun = False
+            try:
+                while (one := await stream.read()) is not grpc.aio.EOF:
+                    begun = True
+                    yield one
+                return
+            except grpc.aio.AioRpcError as error:
+                failure = failure_of(error, url)
+            finally:
+                stream.cancel()
+            if begun or logins == LOGINS_MAX or not self.renew(token, failure.text):
+                raise failure
+
+    async def token(self, url: str, timeout_s: float) -> str | None:
+        """The login's, "" while authentication is off; None without a login."""
+        if self._login is None:
+            return None
+
+        async def authenticate(request: rpc.AuthenticateRequest) -> rpc.AuthenticateResponse:
+            channel = await self.connect(url, timeout_s)
+            call: Any = channel.unary_unary(
+                AUTHENTICATE, rpc.AuthenticateRequest.SerializeToString, rpc.AuthenticateResponse.FromString
+            )
+            try:
+                answer: rpc.AuthenticateResponse = await call(request, timeout=timeout_s)
+            except grpc.aio.AioRpcError as error:
+                raise failure_of(error, url) from None
+            return answer
+
+        return await self._login.token(authenticate)
+
+    def renew(self, token: str | None, refusal: str) -> bool:
+        """Whether a new token may help against what a server said; the next call fetches it then."""
+        if self._login is None or token is None or refusal not in STALE:
+            return False
+        self._login.forget(token)
+        return True
 
     async def read(self, path: str, request: Message, answer: type[Message], timeout_s: float | None) -> Any:
         """A call that may be repeated: the first endpoint that is able to answer it does. Raises what they met."""
-        return await self._read(self.ask, path, request, answer, timeout_s)
+        return await self._in_rounds(self.ask, path, request, answer, timeout_s, is_repeatable)
 
     async def read_stream(self, path: str, request: Message, answer: type[Message], timeout_s: float | None) -> Any:
         """The same by ask_stream."""
-        return await self._read(self.ask_stream, path, request, answer, timeout_s)
-
-    async def _read(self, ask: Ask, path: str, request: Message, answer: type[Message], timeout_s: float | None) -> Any:
-        failures: list[ClientError] = []
-        for index, url in self.in_turn():
-            try:
-                result = await ask(url, path, request, answer, timeout_s)
-            except ClientError as failure:
-                if failure.code not in (UNAVAILABLE, DEADLINE_EXCEEDED):
-                    raise
-                failures.append(failure)
-                continue
-            self._preferred = index
-            return result
-        raise combined(failures)
+        return await self._in_rounds(self.ask_stream, path, request, answer, timeout_s, is_repeatable)
 
     async def write(self, path: str, request: Message, answer: type[Message], timeout_s: float | None) -> Any:
         """A call that leaves once. Raises Unreachable if it never left, ClientError otherwise."""
-        failures: list[ClientError] = []
-        for index, url in self.in_turn():
-            try:
-                result = await self.ask(url, path, request, answer, timeout_s)
-            except Unreachable as failure:
-                failures.append(failure)
-                continue
-            self._preferred = index
-            return result
-        raise combined(failures)
+        return await self._in_rounds(self.ask, path, request, answer, timeout_s, never_left)
+
+    async def _in_rounds(
+        self,
+        ask: Ask,
+        path: str,
+        request: Message,
+        answer: type[Message],
+        timeout_s: float | None,
+        may_go_on: Callable[[ClientError], bool],
+    ) -> Any:
+        until = None if self._deadline_s is None else time.monotonic() + self._deadline_s
+        while True:
+            failures: list[ClientError] = []
+            for index, url in self.in_turn():
+                if until is not None:
+                    left_s = max(0.001, until - time.monotonic())
+                    timeout_s = min(left_s, self.timeout_s if timeout_s is None else timeout_s)
+                try:
+                    result = await ask(url, path, request, answer, timeout_s)
+                except ClientError as failure:
+                    if not may_go_on(failure):
+                        raise
+                    failures.append(failure)
+                    continue
+                self._preferred = index
+                return result
+            if until is None or time.monotonic() + ROUND_PAUSE_S >= until:
+                raise combined(failures)
+            await asyncio.sleep(ROUND_PAUSE_S)
 
     def in_turn(self) -> list[tuple[int, str]]:
         """The endpoints, the one that answered last in front."""
@@ -124,10 +213,14 @@ class Endpoints:
         self._preferred = (self._preferred + 1) % len(self.urls)
 
     async def connect(self, url: str, timeout_s: float) -> grpc.aio.Channel:
-        """The channel to an endpoint, connected. Raises Unreachable."""
-        channel = self._channels.get(url)
-        if channel is None:
-            channel = self._channels[url] = grpc.aio.insecure_channel(target_of(url), OPTIONS)
+        """The channel to an endpoint, connected. Raises Unreachable; BadCertificates."""
+        connection = self._channels.get(url)
+        if connection is not None and connection.is_outdated():
+            await self._channels.pop(url).close()
+            connection = None
+        if connection is None:
+            connection = self._channels[url] = Connection(url, self._tls)
+        channel = connection.channel
         try:
             async with asyncio.timeout(timeout_s):
                 while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
@@ -139,14 +232,60 @@ class Endpoints:
         return channel
 
 
+class Connection:
+    """A channel to one endpoint, and the certificates as they were when it was made."""
+
+    def __init__(self, url: str, tls: Tls | None) -> None:
+        target = target_of(url)
+        self._tls = tls_for(url, tls)
+        if self._tls is None:
+            self.channel = grpc.aio.insecure_channel(target, OPTIONS)
+        else:
+            self._state = self._tls.state()
+            options = OPTIONS + self._tls.options()
+            self.channel = grpc.aio.secure_channel(target, self._tls.credentials(), options)
+
+    def is_outdated(self) -> bool:
+        """Whether it must be made anew: its certificates changed, and it does not stand. One that stands stays."""
+        if self._tls is None or self.channel.get_state() is grpc.ChannelConnectivity.READY:
+            return False
+        return self._state != self._tls.state()
+
+    async def close(self) -> None:
+        await self.channel.close(None)
+
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+def metadata_of(token: str | None) -> Metadata:
+    return (("token", token),) if token else ()
+
+
+def is_repeatable(failure: ClientError) -> bool:
+    """For who only reads: somebody else may answer, or the same one later."""
+    return failure.code in (UNAVAILABLE, DEADLINE_EXCEEDED)
+
+
+def never_left(failure: ClientError) -> bool:
+    return isinstance(failure, Unreachable)
+
+
 def target_of(url: str) -> str:
-    """host:port for gRPC of an endpoint as etcd's tools take it: http://host:port or host:port."""
+    """host:port for gRPC of an endpoint as etcd's tools take it: http(s)://host:port or host:port."""
     if "://" not in url:
         return url
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.port is None:
-        raise ValueError(f"endpoint {url!r} is not of the form http://host:port (TLS is not supported yet)")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port is None:
+        raise ValueError(f"endpoint {url!r} is not of the form http://host:port, https://host:port or host:port")
     return parts.netloc
+
+
+def tls_for(url: str, tls: Tls | None) -> Tls | None:
+    """As etcd's clients have it: http:// is never encrypted, https:// always, and a bare address if there is a Tls."""
+    if url.startswith("http://"):
+        return None
+    return tls or (Tls() if url.startswith("https://") else None)
 
 
 def failure_of(error: grpc.aio.AioRpcError, url: str) -> ClientError:
@@ -155,7 +294,7 @@ def failure_of(error: grpc.aio.AioRpcError, url: str) -> ClientError:
     # Of these two codes the text may be gRPC's own and name no endpoint; etcd's texts are kept as they are.
     if code in (UNAVAILABLE, DEADLINE_EXCEEDED) and not text.startswith("etcdserver: "):
         text = f"{url}: {text}"
-    return ClientError(code, text)
+    return error_of(code, text)
 
 
 def combined(failures: Sequence[ClientError]) -> ClientError:

@@ -1,6 +1,11 @@
-"""How a call fails, told by what the caller may conclude from it."""
+"""How a call fails, told by what the caller may conclude from it.
 
-CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 1, 2, 4, 12, 13, 14  # gRPC's codes
+etcd tells its errors by their text, since several share a gRPC code (etcd's api/v3rpc/rpctypes); NAMED turns the texts
+that a program decides by into classes. All others are ClientError itself.
+"""
+
+# gRPC's codes.
+CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 1, 2, 4, 12, 13, 14, 16
 
 OPEN = frozenset((CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE))
 
@@ -42,3 +47,60 @@ class WatchCancelled(ClientError):
     def __init__(self, reason: str, compact_revision: int) -> None:
         super().__init__(CANCELLED, reason)
         self.compact_revision = compact_revision
+
+
+class AuthenticationFailed(ClientError):
+    """The user's name or password is wrong, or there is none and authentication is on."""
+
+    @property
+    def may_have_been_applied(self) -> bool:
+        return False
+
+
+class PermissionDenied(ClientError):
+    """The user's roles do not allow it."""
+
+
+class Compacted(ClientError):
+    """The revision asked for is gone."""
+
+
+class LeaseNotFound(ClientError):
+    """There is no such lease (any more)."""
+
+
+class NoSpace(ClientError):
+    """The members' quota is used up: writes are refused until there is space and the alarm is disarmed."""
+
+
+class SessionExpired(ClientError):
+    """A session's lease ended, and with it what was held by it: a lock, an election."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(UNKNOWN, text)
+
+
+class NotElected(ClientError):
+    """What only the elected may do, was asked by somebody else; or nobody is elected."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(UNKNOWN, text)
+
+    @property
+    def may_have_been_applied(self) -> bool:
+        return False
+
+
+NAMED: dict[str, type[ClientError]] = {
+    "etcdserver: authentication failed, invalid user ID or password": AuthenticationFailed,
+    "etcdserver: user name is empty": AuthenticationFailed,
+    "etcdserver: invalid auth token": AuthenticationFailed,
+    "etcdserver: permission denied": PermissionDenied,
+    "etcdserver: mvcc: required revision has been compacted": Compacted,
+    "etcdserver: requested lease not found": LeaseNotFound,
+    "etcdserver: mvcc: database space exceeded": NoSpace,
+}
+
+
+def error_of(code: int, text: str) -> ClientError:
+    return NAMED.get(text, ClientError)(code, text)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from kvorum.client.values import (
+    Access,
     Compare,
     CompareTarget,
     Delete,
@@ -15,6 +16,7 @@ from kvorum.client.values import (
     Member,
     Op,
     OpResult,
+    Permission,
     Put,
     PutResult,
     RangeResult,
@@ -54,6 +56,10 @@ def event_of(event: rpc.Event) -> Event:
 
 def member_of(member: rpc.Member) -> Member:
     return Member(member.ID, member.name, tuple(member.peerURLs), tuple(member.clientURLs), member.isLearner)
+
+
+def permission_of(permission: rpc.Permission) -> Permission:
+    return Permission(Access(permission.permType), permission.key, permission.range_end)
 
 
 def members_of(members: Iterable[rpc.Member]) -> tuple[Member, ...]:

@@ -55,6 +55,12 @@ class EventType(IntEnum):
     DELETE = 1
 
 
+class Access(IntEnum):
+    READ = 0
+    WRITE = 1
+    READWRITE = 2
+
+
 class CompareTarget(StrEnum):
     VERSION = "version"
     CREATE = "create_revision"
@@ -234,3 +240,30 @@ class HashKV:
     hash: int
     compact_revision: int
     hash_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthStatus:
+    """revision: grows with every change of users, roles and permissions."""
+
+    enabled: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """range_end as in a range: b"" for the key alone, b"\\0" for all from key on."""
+
+    access: Access
+    key: bytes
+    range_end: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderKey:
+    """What an election was won by. revision: of its creation, which no other candidate's key has."""
+
+    name: bytes
+    key: bytes
+    revision: int
+    lease: int

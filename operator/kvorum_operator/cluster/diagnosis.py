@@ -21,6 +21,7 @@ class Health(StrEnum):
     HEALTHY = "Healthy"  # every voter serves
     DEGRADED = "Degraded"  # a quorum serves, not every voter
     AT_RISK = "AtRisk"  # just a quorum serves of three or more: the next loss stops writes
+    WAKING = "Waking"  # no writes yet: it slept, or was put on kept volumes, and its members start
     NO_QUORUM = "NoQuorum"  # no writes
     SPLIT = "Split"  # two cluster ids
 
@@ -146,7 +147,10 @@ def judge(spec: Spec, seen: Observation, members: tuple[MemberView, ...]) -> tup
     details = "; ".join(describe(one) for one in troubled)
     if seen.entries is None or not seen.has_quorum:
         known = summary if seen.entries is not None else "no quorum answers"
-        return Health.NO_QUORUM, Reason.QUORUM_LOST, f"{known}; {details}" if details else known
+        known = f"{known}; {details}" if details else known
+        if seen.woken and all(is_just_starting(one, seen) for one in troubled):
+            return Health.WAKING, Reason.WAKING, known
+        return Health.NO_QUORUM, Reason.QUORUM_LOST, known
     if len(seen.voters_healthy) == len(seen.voters):
         if seen.unready:
             return Health.HEALTHY, Reason.WAKING, f"{summary}; not given to clients yet: {', '.join(seen.unready)}"
@@ -155,6 +159,15 @@ def judge(spec: Spec, seen: Observation, members: tuple[MemberView, ...]) -> tup
     if len(seen.voters_healthy) == quorum.size(len(seen.voters)) and len(seen.voters) >= 3:
         return Health.AT_RISK, Reason.QUORUM_AT_RISK, f"{summary}; the next loss stops writes"
     return Health.DEGRADED, REASONS[worst(troubled)], summary
+
+
+def is_just_starting(one: MemberView, seen: Observation) -> bool:
+    """Whether a member that does not serve is about to be started, or was a moment ago: that is no trouble yet."""
+    if one.state is MemberState.STARTING:
+        return seen.is_waking(one.name)
+    node = seen.nodes.get(one.name)
+    untried = node is None or (node.held_up is None and not node.failures_count)
+    return one.state is MemberState.DOWN and untried and one.name not in seen.blocked
 
 
 def describe(one: MemberView) -> str:

@@ -23,6 +23,8 @@ BAD = {"Available": "False", "Degraded": "True", "Stalled": "True", "Spread": "F
 DOING = frozenset({"Reconciling", "Progressing"})
 # Members refuse a step that comes early, and take it a moment later.
 NOT_YET = frozenset({Reason.CLUSTER_UNSETTLED, Reason.LEARNER_BEHIND})
+# Of Available: nobody is served, as wanted or as yet.
+NOBODY_YET = frozenset({Reason.BOOTSTRAPPING, Reason.FALLING_ASLEEP, Reason.ASLEEP, Reason.WAKING})
 # Whose node was stopped or started a moment ago is away, not lost.
 AWAY = frozenset({MemberState.STARTING, MemberState.STOPPING})
 WELL = frozenset({MemberState.SERVING, MemberState.JOINING, MemberState.LEAVING, MemberState.ASLEEP})
@@ -87,7 +89,7 @@ def is_bad(condition: Condition, status: Status) -> bool:
     """Whether a person should look: not when a member only restarts, and not when nobody is to serve yet."""
     if condition.reason == Reason.MEMBER_FAILING and condition.status == "True":
         return True  # also of Reconciling: a member that fails in its restart was away, and Degraded, before
-    if BAD.get(condition.type) != condition.status or condition.reason in (Reason.BOOTSTRAPPING, Reason.ASLEEP):
+    if BAD.get(condition.type) != condition.status or condition.reason in NOBODY_YET:
         return False
     if condition.type != "Degraded":
         return True

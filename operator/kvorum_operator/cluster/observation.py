@@ -138,6 +138,7 @@ class Observation:
     record_damage: str = ""  # why the record that is there cannot be read; nobody may take it for none (I4)
     latched_cluster_id: int | None = None  # from an earlier status
     names_before: frozenset[str] = frozenset()  # of members that had data, from an earlier status
+    woken: bool = False  # by an earlier status, or without any, nobody was served that could miss it
     entries: tuple[Entry, ...] | None = None  # confirmed by a quorum during this pass
     answered: Mapping[str, Answer] = field(default_factory=dict)  # by the name of the node that was asked
     own_words: Mapping[str, OwnWord] = field(default_factory=dict)  # likewise; an etcd has none

@@ -10,7 +10,7 @@ from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.timestamps import from_seconds, to_seconds
 from kvorum_operator.api.v1alpha1 import GROUP, Condition, MemberStatus, PlanStatus, Spec, Status
 from kvorum_operator.cluster.diagnosis import Diagnosis, Health, MemberState, MemberView
-from kvorum_operator.cluster.events import even
+from kvorum_operator.cluster.events import NOBODY_YET, even
 from kvorum_operator.cluster.observation import Observation
 from kvorum_operator.cluster.step import HandOver, Hold, Restart, StartNodes, Step
 
@@ -33,6 +33,7 @@ STALLED = frozenset(
         Reason.NEVER_BOOTSTRAPPED,
     }
 )
+UNTROUBLED = frozenset({Health.HEALTHY, Health.NEW, Health.BOOTSTRAPPING, Health.WAKING})
 SETTLED = frozenset({Reason.ASLEEP, Reason.PAUSED, Reason.STOPPED, Reason.NEVER_BOOTSTRAPPED})
 
 Truth = Literal["True", "False", "Unknown"]
@@ -229,7 +230,7 @@ def kind_of_change(decision: Step | Hold | None, diagnosis: Diagnosis, spec: Spe
 def not_ready(decision: Step | Hold | None, diagnosis: Diagnosis, change: Reason) -> tuple[Reason, str]:
     """What keeps it from being ready: trouble and why, else what is under way. How bad trouble is, Degraded says."""
     wanted = isinstance(decision, Hold) and decision.reason is Reason.STOPPED
-    if wanted or (diagnosis.health in (Health.HEALTHY, Health.NEW, Health.BOOTSTRAPPING) and decision is not None):
+    if wanted or (diagnosis.health in UNTROUBLED and decision is not None):
         return why_moving(decision, diagnosis, change)
     reason, explains = diagnosis.reason, isinstance(decision, Hold) or change is Reason.ROLLING
     if explains and diagnosis.health in (Health.DEGRADED, Health.AT_RISK):
@@ -271,6 +272,15 @@ def steady(status: Status) -> Status:
         for member in status.members
     )
     return status.model_copy(update={"members": members})
+
+
+def served_nobody(status: Status) -> bool:
+    """Whether the cluster served nobody, and was to serve nobody yet: who wakes it has not lost it.
+
+    A quorum that was lost, once said, is lost until there is one.
+    """
+    available = next((one for one in status.conditions if one.type == "Available"), None)
+    return available is None or (available.status == "False" and available.reason in NOBODY_YET)
 
 
 def had_data(status: Status) -> frozenset[str]:

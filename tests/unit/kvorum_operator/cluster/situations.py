@@ -1,7 +1,7 @@
 """Situations in text: an observation of a cluster, a line for each member, and the operator's answer below.
 
     # why this case is here
-    plan replicas=3 [engine=etcd] [engine-blocked=WHY] [paused] [list=unknown] [no-id]
+    plan replicas=3 [engine=etcd] [engine-blocked=WHY] [paused] [list=unknown] [no-id] [woken]
     record kv-0 kv-1 kv-2        (or record-damaged)
     before kv-0 kv-1             (members that had data, by the last status)
     kv-0 leader
@@ -116,6 +116,7 @@ def read_situation(question: str) -> tuple[Spec, Observation]:
         blocked=scene.blocked,
         engine_blocked=head.get("engine-blocked", "").replace("_", " "),
         names_before=scene.names_before,
+        woken="woken" in head,
         record=scene.record,
         record_damage=scene.record_damage,
         own_words=scene.own_words,

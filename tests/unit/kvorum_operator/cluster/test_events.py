@@ -1,5 +1,7 @@
 """Events: one for each step, refusal and change of a condition, and none for a pass that finds nothing new."""
 
+from dataclasses import replace
+
 import pytest
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Status
@@ -22,6 +24,7 @@ class Story:
 
     def goes_on(self, question: str, *, refused: Hold | None = None, generation: int = 1) -> tuple[Event, ...]:
         spec, seen = read_situation(question)
+        seen = replace(seen, woken=statuses.served_nobody(self.status))
         decision, before = plan(spec, seen), self.status
         diagnosis = diagnose(spec, seen)
         self.status = statuses.compose("kv", spec, seen, diagnosis, refused or decision, before, generation)
@@ -161,3 +164,45 @@ def test_even_number_of_members_is_warned_of_once_for_each_generation(story: Sto
     assert ("Warning", "EvenReplicas") not in types_and_reasons(
         story.goes_on("plan replicas=0\nkv-0 leader", generation=4)
     )
+
+
+ASLEEP = "plan replicas=0 list=unknown\nkv-0 follower down\nkv-1 follower down\nkv-2 follower down"
+WAKES = (
+    "plan replicas=3 list=unknown\nkv-0 follower down\nkv-1 follower down\nkv-2 follower down",
+    "plan replicas=3 list=unknown\nkv-0 follower silent=1s\nkv-1 follower silent=1s\n"
+    "kv-2 follower held-up=Waking,made started=1s",
+    "plan replicas=3 list=unknown\nkv-0 leader started=4s\nkv-1 follower started=4s\nkv-2 follower silent=3s",
+    "plan replicas=3\nkv-0 leader started=5s\nkv-1 follower started=5s\nkv-2 follower silent=4s",
+)
+SILENT = "plan replicas=3 list=unknown\nkv-0 follower silent=31s\nkv-1 follower silent=31s\nkv-2 follower silent=31s"
+
+
+@pytest.mark.parametrize("before", [(THREE, ASLEEP), (ASLEEP,), ()], ids=["fell asleep", "asleep", "kept volumes"])
+def test_cluster_that_wakes_is_waking_and_no_warning(story: Story, before: tuple[str, ...]) -> None:
+    told = [event for question in (*before, *WAKES, THREE) for event in story.goes_on(question)]
+    assert "Warning" not in {event.type for event in told}, told
+    assert Reason.QUORUM_LOST not in {event.reason for event in told}
+    assert (story.status.conditions[0].type, story.status.conditions[0].status) == ("Ready", "True")
+
+
+@pytest.mark.parametrize("question", WAKES[:3])
+def test_cluster_that_wakes_is_neither_degraded_nor_available(story: Story, question: str) -> None:
+    story.goes_on(ASLEEP)
+    story.goes_on(question)
+    found = {one.type: (one.status, one.reason) for one in story.status.conditions}
+    assert (found["Available"], found["Degraded"]) == (("False", "Waking"), ("False", "Waking"))
+    assert found["Ready"] == found["Stalled"] == ("False", "Waking")
+    assert found["Reconciling"] == ("True", "Waking")
+
+
+def test_cluster_that_does_not_wake_has_lost_its_quorum_and_keeps_saying_so(story: Story) -> None:
+    for question in (ASLEEP, *WAKES[:2]):
+        story.goes_on(question)
+    assert ("Warning", "QuorumLost") in types_and_reasons(story.goes_on(SILENT))
+    assert story.goes_on(WAKES[1].replace("silent=1s", "silent=3s")) != (), "the plan has changed"
+    assert {one.reason for one in story.status.conditions if one.type == "Available"} == {"QuorumLost"}
+
+
+def test_cluster_that_served_has_lost_its_quorum_though_its_members_just_start(story: Story) -> None:
+    story.goes_on(THREE)
+    assert ("Warning", "QuorumLost") in types_and_reasons(story.goes_on(WAKES[1]))

@@ -13,14 +13,17 @@ up.
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from kvorum_operator.api.reasons import Reason
-from kvorum_operator.api.v1alpha1 import Engine, Spec
+from kvorum_operator.api.v1alpha1 import Engine, Spec, Status
+from kvorum_operator.cluster import status as statuses
+from kvorum_operator.cluster.diagnosis import Health, diagnose
 from kvorum_operator.cluster.observation import (
     LAG_ENTRIES_MAX,
     LEARNER_DEADLINE_S,
+    WAKING_S_MAX,
     Address,
     Answer,
     Entry,
@@ -639,6 +642,28 @@ def run_wiped_world(seed: int) -> World:
 @pytest.mark.parametrize("seed", SEEDS_WIPED)
 def test_voter_that_lost_its_data_never_comes_back_without_its_votes(seed: int) -> None:
     run_wiped_world(seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS_COUNTED)
+def test_cluster_that_sleeps_and_wakes_is_not_said_to_have_lost_its_quorum(seed: int) -> None:
+    """Nor to be degraded, before its members have had the time that a start takes."""
+    world = run_world(seed)
+    wanted, status, reasons = world.replicas, Status(), Counter[str]()
+    for replicas in (0, wanted):
+        world.replicas, edited_s = replicas, world.now_s
+        for _ in range(PASSES_TO_SETTLE):
+            world.tick(calm=True)
+            seen = replace(world.observe(calm=True), woken=statuses.served_nobody(status))
+            spec = Spec(replicas=replicas, engine=world.engine)
+            decision, diagnosis = world.run_pass(calm=True), diagnose(spec, seen)
+            status = statuses.compose("kv", spec, seen, diagnosis, decision, status, generation=1)
+            reasons[diagnosis.reason] += 1
+            if world.now_s < edited_s + WAKING_S_MAX:
+                assert diagnosis.health is not Health.NO_QUORUM, diagnosis
+            if decision is None or (isinstance(decision, Hold) and decision.reason is Reason.ASLEEP):
+                break
+    assert diagnosis.health is Health.HEALTHY
+    assert reasons[Reason.ASLEEP] and reasons[Reason.WAKING]
 
 
 def test_faults_reach_every_kind_of_step() -> None:
