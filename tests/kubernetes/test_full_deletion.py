@@ -68,6 +68,13 @@ def test_deletion_policy_that_goes_back_to_retain_keeps_the_volumes(stage: Stage
         cluster.wait_ready(1)
         assert cluster.member_ids() == ids
         sentinel.check()
+        cluster.edit(replicas=0)
+        cluster.wait_reason("Ready", "Asleep")
+        cluster.wait(lambda: not cluster.pods(), "no pod runs")
+        cluster.edit(replicas=1)
+        cluster.wait_ready(1)
+        told = [one for one in cluster.events() if one["reason"] == "QuorumLost"]
+        assert not told, "who is put on kept volumes, or wakes, has lost no quorum"
 
 
 def owners(claim: dict[str, dict[str, list[object]]]) -> list[object]:

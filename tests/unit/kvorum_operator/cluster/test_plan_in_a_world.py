@@ -663,7 +663,8 @@ def test_cluster_that_sleeps_and_wakes_is_not_said_to_have_lost_its_quorum(seed:
             if decision is None or (isinstance(decision, Hold) and decision.reason is Reason.ASLEEP):
                 break
     assert diagnosis.health is Health.HEALTHY
-    assert reasons[Reason.ASLEEP] and reasons[Reason.WAKING]
+    assert reasons[Reason.ASLEEP]
+    assert reasons[Reason.WAKING]
 
 
 def test_faults_reach_every_kind_of_step() -> None:
