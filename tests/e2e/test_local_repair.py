@@ -79,7 +79,7 @@ def test_without_a_quorum_nobody_is_replaced_and_data_that_is_put_back_brings_it
         for name in ("c-1", "c-2"):
             (cluster.state / "volumes" / name).rename(tmp_path / name)
         cluster.kill(["c-1", "c-2"])
-        line = cluster.wait_line("hold   MemberDataLost: I8: without a quorum nobody is replaced; .*")
+        line = cluster.wait_line("hold   MemberDataLost: without a quorum nobody is replaced; .*")
         assert "c-1 (its volume is gone), c-2 (its volume is gone)" in line
         assert "the cluster to be stopped and the data of c-1 put back" in line
         assert cluster.condition("Stalled")["status"] == "True"

@@ -1,7 +1,7 @@
 """The guard: every invariant that a step must keep, in one place. docs/invariants.md has them in full.
 
 Rules wish, the guard permits or objects; it has no wishes of its own. It trusts no rule: what a rule has checked is
-checked again here. An objection is a Hold that quotes the invariant by its number.
+checked again here. An objection is a Hold that quotes the invariant by its number, at its end.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def objection(wish: Step | Hold | None, spec: Spec, seen: Observation) -> Hold |
     if len(seen.cluster_ids) > 1:
         return Hold(
             Reason.CLUSTER_ID_MISMATCH,
-            f"I4: {mismatch(seen)}; everything is frozen",
+            f"{mismatch(seen)}; everything is frozen (I4)",
             "a person to say which one is right and move the other away",
         )
     return OBJECTIONS[type(wish)](wish, spec, seen)
@@ -50,25 +50,25 @@ def mismatch(seen: Observation) -> str:
 def bootstrap(wish: Bootstrap, spec: Spec, seen: Observation) -> Hold | None:
     """I4: a cluster is bootstrapped once."""
     if seen.record_damage:
-        return Hold(Reason.RECORD_DAMAGED, f"I4: {seen.record_damage}", "a person to put it back")
+        return Hold(Reason.RECORD_DAMAGED, f"{seen.record_damage} (I4)", "a person to put it back")
     if seen.cluster_id is not None or seen.record is not None:
-        return Hold(Reason.REQUEST_REFUSED, "I4: this cluster was bootstrapped before")
+        return Hold(Reason.REQUEST_REFUSED, "this cluster was bootstrapped before (I4)")
     if seen.volumes:
         found = ", ".join(sorted(seen.volumes))
         return Hold(
             Reason.FOREIGN_VOLUME,
-            f"I4: there are volumes of unknown origin: {found}",
+            f"there are volumes of unknown origin: {found} (I4)",
             "them to be moved away, or for the state they belong to to come back",
         )
     if not wish.members or spec.replicas == 0:
-        return Hold(Reason.NEVER_BOOTSTRAPPED, "I5: a cluster cannot begin without a member")
+        return Hold(Reason.NEVER_BOOTSTRAPPED, "a cluster cannot begin without a member (I5)")
     return None
 
 
 def start_nodes(wish: StartNodes, spec: Spec, seen: Observation) -> Hold | None:
     """I5, I6, I7: only members start, on their own data; without data only those that never started."""
     if spec.replicas == 0:
-        return Hold(Reason.ASLEEP, "I5: the cluster is to sleep")
+        return Hold(Reason.ASLEEP, "the cluster is to sleep (I5)")
     for name in wish.names:
         if held := start_node(name, seen):
             return held
@@ -79,23 +79,23 @@ def start_node(name: str, seen: Observation) -> Hold | None:
     volume, entry = seen.volumes.get(name), seen.entry_named(name)
     in_record = seen.record is not None and name in seen.record.members
     if seen.is_running(name):
-        return Hold(Reason.REQUEST_REFUSED, f"I2: {name} runs already")
+        return Hold(Reason.REQUEST_REFUSED, f"{name} runs already (I2)")
     if volume is not None and not volume.ours:
-        return Hold(Reason.FOREIGN_VOLUME, f"I4: the volume of {name} is of unknown origin", "it to be moved away")
+        return Hold(Reason.FOREIGN_VOLUME, f"the volume of {name} is of unknown origin (I4)", "it to be moved away")
     if seen.cluster_id is None:
-        return None if in_record else Hold(Reason.REQUEST_REFUSED, f"I4: the bootstrap does not name {name}")
+        return None if in_record else Hold(Reason.REQUEST_REFUSED, f"the bootstrap does not name {name} (I4)")
     if seen.entries is None:
         if volume is None:
-            return Hold(Reason.QUORUM_LOST, f"I5: no volume names {name}, and no member list can be had")
+            return Hold(Reason.QUORUM_LOST, f"no volume names {name}, and no member list can be had (I5)")
         if volume.cluster_id is None and not in_record:
-            return Hold(Reason.FOREIGN_VOLUME, f"I5: the volume of {name} names no cluster, and no bootstrap names it")
+            return Hold(Reason.FOREIGN_VOLUME, f"the volume of {name} names no cluster, and no bootstrap names it (I5)")
         return None
     if entry is None:
-        return Hold(Reason.REQUEST_REFUSED, f"I5: {name} is not in the member list")
+        return Hold(Reason.REQUEST_REFUSED, f"{name} is not in the member list (I5)")
     if volume is not None and seen.is_stale(volume):
         if entry.started:
             return data_lost(name)
-        return Hold(Reason.CHANGE_PENDING, f"I6: the volume of {name} is of a removed member and must go first")
+        return Hold(Reason.CHANGE_PENDING, f"the volume of {name} is of a removed member and must go first (I6)")
     if volume is None and entry.started:
         return data_lost(name)
     return None
@@ -104,7 +104,7 @@ def start_node(name: str, seen: Observation) -> Hold | None:
 def data_lost(name: str) -> Hold:
     return Hold(
         Reason.MEMBER_DATA_LOST,
-        f"I7: the volume of {name}, which has voted, is gone; it would come back without its votes",
+        f"the volume of {name}, which has voted, is gone; it would come back without its votes (I7)",
         f"the volume of {name} to be put back, or the member to be replaced",
     )
 
@@ -112,7 +112,7 @@ def data_lost(name: str) -> Hold:
 def stop_nodes(wish: StopNodes, spec: Spec, seen: Observation) -> Hold | None:
     """I2: many voters go down together only to sleep."""
     if spec.replicas != 0:
-        return Hold(Reason.QUORUM_AT_RISK, "I2: members are taken down together only to sleep")
+        return Hold(Reason.QUORUM_AT_RISK, "members are taken down together only to sleep (I2)")
     return None
 
 
@@ -120,14 +120,14 @@ def restart(wish: Restart, spec: Spec, seen: Observation) -> Hold | None:
     """I1, I2, I3: what serves only while the rest carries on; what does not serve always, as its data is kept."""
     node, entry = seen.nodes.get(wish.name), seen.entry_named(wish.name)
     if spec.replicas == 0:
-        return Hold(Reason.ASLEEP, "I2: the cluster is to sleep")
+        return Hold(Reason.ASLEEP, "the cluster is to sleep (I2)")
     due = node is not None and (not node.current or met_sealed_file(wish.name, seen))
     if node is None or node.uid != wish.uid or node.stopping or not due:
-        return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is no node that has to be restarted")
+        return Hold(Reason.REQUEST_REFUSED, f"{wish.name} is no node that has to be restarted (I2)")
     if is_known_idle(wish.name, seen):
         return None
     if seen.entries is not None and entry is None:
-        return Hold(Reason.REQUEST_REFUSED, f"I2: {wish.name} is not in the member list")
+        return Hold(Reason.REQUEST_REFUSED, f"{wish.name} is not in the member list (I2)")
     return interrupt(entry, wish.name, seen) or (hand_over_first(entry, seen) if entry is not None else None)
 
 
@@ -176,7 +176,7 @@ def interrupt(entry: Entry | None, name: str, seen: Observation) -> Hold | None:
         return held
     assert entry is not None, "a confirmed list without the member"
     if stopping := [other for other, node in seen.nodes.items() if node.stopping]:
-        return Hold(Reason.ROLLING, f"I2: {stopping[0]} is being stopped", f"{stopping[0]} to serve again")
+        return Hold(Reason.ROLLING, f"{stopping[0]} is being stopped (I2)", f"{stopping[0]} to serve again")
     sound = sound_voters(seen)
     if len(seen.voters) < VOTERS_TO_CARRY_ON_MIN:
         carried_on = sound == seen.voters
@@ -187,7 +187,7 @@ def interrupt(entry: Entry | None, name: str, seen: Observation) -> Hold | None:
     missing = sorted(seen.name_of(one) for one in seen.voters - sound)
     return Hold(
         Reason.QUORUM_AT_RISK,
-        f"I2: while {name} restarts only {len(sound - {entry.id})} of {len(seen.voters)} voters would serve, caught up",
+        f"while {name} restarts only {len(sound - {entry.id})} of {len(seen.voters)} caught-up voters would serve (I2)",
         f"{', '.join(missing)} to serve",
     )
 
@@ -195,18 +195,18 @@ def interrupt(entry: Entry | None, name: str, seen: Observation) -> Hold | None:
 def change(seen: Observation, *, completes: Entry | None = None) -> Hold | None:
     """I1: one membership change at a time, confirmed by a quorum. completes: the pending entry it ends or undoes."""
     if seen.entries is None:
-        return Hold(Reason.QUORUM_LOST, "I1: no quorum confirms the member list", "a quorum of voters to answer")
+        return Hold(Reason.QUORUM_LOST, "no quorum confirms the member list (I1)", "a quorum of voters to answer")
     if not seen.has_quorum:
         return Hold(
             Reason.QUORUM_LOST,
-            f"I1: {len(seen.voters_healthy)} of {len(seen.voters)} voters serve, "
-            f"a change needs {quorum.size(len(seen.voters))}",
+            f"{len(seen.voters_healthy)} of {len(seen.voters)} voters serve, "
+            f"a change needs {quorum.size(len(seen.voters))} (I1)",
             "more voters to answer",
         )
     for entry in seen.pending:
         if completes is None or entry.id != completes.id:
             name = entry.name or f"{entry.id:x}"
-            return Hold(Reason.CHANGE_PENDING, f"I1: {name} has not finished joining", f"{name} to become a voter")
+            return Hold(Reason.CHANGE_PENDING, f"{name} has not finished joining (I1)", f"{name} to become a voter")
     return None
 
 
@@ -215,12 +215,14 @@ def add_learner(wish: AddLearner, spec: Spec, seen: Observation) -> Hold | None:
     if held := change(seen):
         return held
     if seen.entry_named(wish.name) is not None:
-        return Hold(Reason.REQUEST_REFUSED, f"I5: {wish.name} is a member already")
+        return Hold(Reason.REQUEST_REFUSED, f"{wish.name} is a member already (I5)")
     volume = seen.volumes.get(wish.name)
     if volume is not None and volume.ours:
-        return Hold(Reason.CHANGE_PENDING, f"I6: the leftover volume of {wish.name} must go first")
+        return Hold(Reason.CHANGE_PENDING, f"the leftover volume of {wish.name} must go first (I6)")
     if volume is not None:
-        return Hold(Reason.FOREIGN_VOLUME, f"I6: the volume of {wish.name} is of unknown origin", "it to be moved away")
+        return Hold(
+            Reason.FOREIGN_VOLUME, f"the volume of {wish.name} is of unknown origin (I6)", "it to be moved away"
+        )
     return None
 
 
@@ -230,9 +232,9 @@ def promote_member(wish: PromoteMember, spec: Spec, seen: Observation) -> Hold |
     if held := change(seen, completes=entry):
         return held
     if entry is None or not entry.is_learner or not entry.started:
-        return Hold(Reason.REQUEST_REFUSED, f"I5: {wish.name} is not a learner that has started")
+        return Hold(Reason.REQUEST_REFUSED, f"{wish.name} is not a learner that has started (I5)")
     if entry.id not in seen.healthy:
-        return Hold(Reason.MEMBER_UNREACHABLE, f"I1: {wish.name} does not answer", f"{wish.name} to answer")
+        return Hold(Reason.MEMBER_UNREACHABLE, f"{wish.name} does not answer (I1)", f"{wish.name} to answer")
     return None
 
 
@@ -242,12 +244,12 @@ def remove_member(wish: RemoveMember, spec: Spec, seen: Observation) -> Hold | N
     if held := change(seen, completes=entry):
         return held
     if entry is None or entry.name is None:
-        return Hold(Reason.REQUEST_REFUSED, f"I8: {wish.name} with that id is not a member of ours")
+        return Hold(Reason.REQUEST_REFUSED, f"{wish.name} with that id is not a member of ours (I8)")
     wanted = seen.ordinal(entry.name) < spec.replicas
     if entry.is_learner:
         # It never voted: nothing rests on it but the work that was done.
         if wanted and not why_withdrawn(entry, spec, seen):
-            return Hold(Reason.REQUEST_REFUSED, f"I8: {wish.name} is wanted, and nothing says that it is lost")
+            return Hold(Reason.REQUEST_REFUSED, f"{wish.name} is wanted, and nothing says that it is lost (I8)")
         return None
     if wanted and entry.name not in seen.lost and (held := change_engine(entry, entry.name, spec, seen)):
         return held
@@ -276,26 +278,26 @@ def change_engine(entry: Entry, name: str, spec: Spec, seen: Observation) -> Hol
     More than a quorum of them, unlike elsewhere: nobody is in a hurry, and who does not come back stops it.
     """
     if name not in seen.of_other_engine(spec.engine):
-        return Hold(Reason.REQUEST_REFUSED, f"I8: {name} is wanted, and nothing says that it is lost")
+        return Hold(Reason.REQUEST_REFUSED, f"{name} is wanted, and nothing says that it is lost (I8)")
     if seen.engine_blocked:
-        because = f"I6: {name} could not come back, {seen.engine_blocked}"
+        because = f"{name} could not come back, {seen.engine_blocked} (I6)"
         return Hold(Reason.NODE_BLOCKED, because, "one to be there, or spec.engine to be put back")
     absent = [one for one in tuple(seen.addresses)[: spec.replicas] if seen.entry_named(one) is None]
     if absent:
-        return Hold(Reason.MIGRATING, f"I2: {', '.join(absent)} is to be a member first", f"{absent[0]} to vote")
+        return Hold(Reason.MIGRATING, f"{', '.join(absent)} is to be a member first (I2)", f"{absent[0]} to vote")
     others = seen.voters - {entry.id}
     if silent := sorted(seen.name_of(one) for one in others if is_unwell(one, seen)):
         listed = ", ".join(silent)
         return Hold(
-            Reason.MIGRATING, f"I2: {name} keeps its engine while {listed} does not serve", f"{listed} to serve"
+            Reason.MIGRATING, f"{name} keeps its engine while {listed} does not serve (I2)", f"{listed} to serve"
         )
     if behind := sorted(seen.name_of(one) for one in others if not seen.is_caught_up(one)):
         listed = ", ".join(behind)
-        return Hold(Reason.MIGRATING, f"I2: {name} keeps its engine while {listed} is behind", f"{listed} to catch up")
+        return Hold(Reason.MIGRATING, f"{name} keeps its engine while {listed} is behind (I2)", f"{listed} to catch up")
     if len(seen.voters) < VOTERS_TO_MIGRATE_MIN:
         return Hold(
             Reason.TOO_FEW_MEMBERS,
-            f"I2: while {name} changes its engine {few(len(others))} would hold the data",
+            f"while {name} changes its engine {few(len(others))} would hold the data (I2)",
             f"spec.replicas to be {VOTERS_TO_MIGRATE_MIN} or more; it may be lowered again afterwards",
         )
     return None
@@ -320,7 +322,7 @@ def carries_on_without(entry: Entry, seen: Observation) -> Hold | None:
         left = len(sound - {entry.id})
         return Hold(
             Reason.QUORUM_AT_RISK,
-            f"I1: without {entry.name} only {left} of {len(seen.voters) - 1} voters would serve",
+            f"without {entry.name} only {left} of {len(seen.voters) - 1} voters would serve (I1)",
             "more voters to answer",
         )
     if entry.name is None or seen.is_running(entry.name):
@@ -329,7 +331,7 @@ def carries_on_without(entry: Entry, seen: Observation) -> Hold | None:
             behind = sorted(seen.name_of(voter) for voter in sound - caught_up)
             return Hold(
                 Reason.MEMBER_BEHIND,
-                f"I2: too few voters would have caught up without {entry.name}",
+                f"too few voters would have caught up without {entry.name} (I2)",
                 f"{', '.join(behind)} to catch up",
             )
     return None
@@ -345,7 +347,7 @@ def hand_over_first(entry: Entry, seen: Observation) -> Hold | None:
     tries = seen.hand_overs.get(entry.id)
     if tries is not None and tries.tries_count >= HAND_OVER_TRIES_MAX:
         return None
-    return Hold(Reason.HANDING_OVER, f"I3: {entry.name} leads and must hand over first", "another leader")
+    return Hold(Reason.HANDING_OVER, f"{entry.name} leads and must hand over first (I3)", "another leader")
 
 
 def successors(leader: int, seen: Observation) -> list[int]:
@@ -357,25 +359,25 @@ def successors(leader: int, seen: Observation) -> list[int]:
 def hand_over(wish: HandOver, spec: Spec, seen: Observation) -> Hold | None:
     """I3: to a voter that serves and has caught up."""
     if wish.leader != seen.leader:
-        return Hold(Reason.REQUEST_REFUSED, f"I3: {wish.leader_name} does not lead")
+        return Hold(Reason.REQUEST_REFUSED, f"{wish.leader_name} does not lead (I3)")
     if wish.to not in successors(wish.leader, seen):
-        return Hold(Reason.MEMBER_BEHIND, f"I3: {wish.to_name} cannot lead yet", f"{wish.to_name} to catch up")
+        return Hold(Reason.MEMBER_BEHIND, f"{wish.to_name} cannot lead yet (I3)", f"{wish.to_name} to catch up")
     return None
 
 
 def discard(wish: Discard, spec: Spec, seen: Observation) -> Hold | None:
     """I6, I8: only what a confirmed member list shows to be no member's."""
     if seen.entries is None:
-        return Hold(Reason.QUORUM_LOST, "I8: no quorum confirms the member list", "a quorum of voters to answer")
+        return Hold(Reason.QUORUM_LOST, "no quorum confirms the member list (I8)", "a quorum of voters to answer")
     volume, entry = seen.volumes.get(wish.name), seen.entry_named(wish.name)
     if volume is not None and not volume.ours:
-        return Hold(Reason.FOREIGN_VOLUME, f"I8: the volume of {wish.name} is of unknown origin")
+        return Hold(Reason.FOREIGN_VOLUME, f"the volume of {wish.name} is of unknown origin (I8)")
     if (volume.member_id if volume is not None else None) != wish.member_id:
-        return Hold(Reason.REQUEST_REFUSED, f"I8: the volume of {wish.name} is another one by now")
+        return Hold(Reason.REQUEST_REFUSED, f"the volume of {wish.name} is another one by now (I8)")
     if wish.member_id is not None and wish.member_id in seen.member_ids:
-        return Hold(Reason.REQUEST_REFUSED, f"I8: the volume of {wish.name} belongs to a member")
+        return Hold(Reason.REQUEST_REFUSED, f"the volume of {wish.name} belongs to a member (I8)")
     if entry is not None and (entry.started or wish.member_id is None):
-        return Hold(Reason.REQUEST_REFUSED, f"I8: {wish.name} is a member")
+        return Hold(Reason.REQUEST_REFUSED, f"{wish.name} is a member (I8)")
     return None
 
 

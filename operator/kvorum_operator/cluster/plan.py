@@ -21,9 +21,9 @@ RULES = (sleep, revive, finish_change, bootstrap, repair, migrate, shrink, roll,
 def plan(spec: Spec, seen: Observation) -> Step | Hold | None:
     """The first step the guard permits; else the first reason to hold; None when all is as it should be."""
     if len(seen.cluster_ids) > 1:
-        return Hold(Reason.CLUSTER_ID_MISMATCH, f"I4: {guard.mismatch(seen)}", "a person to move the wrong one away")
+        return Hold(Reason.CLUSTER_ID_MISMATCH, f"{guard.mismatch(seen)} (I4)", "a person to move the wrong one away")
     if seen.record_damage:
-        return Hold(Reason.RECORD_DAMAGED, f"I4: {seen.record_damage}", "a person to put it back")
+        return Hold(Reason.RECORD_DAMAGED, f"{seen.record_damage} (I4)", "a person to put it back")
     if spec.paused:
         return Hold(Reason.PAUSED, "the cluster is paused", "spec.paused to be false")
     first_hold: Hold | None = None

@@ -117,7 +117,8 @@ def plan_status(decision: Step | Hold | None, diagnosis: Diagnosis) -> PlanStatu
     if isinstance(decision, Hold):
         until = from_seconds(decision.until_s) if decision.until_s is not None else None
         return PlanStatus(because=decision.because, waits_for=decision.waits_for or None, until=until)
-    return PlanStatus(because=f"all is as specified: {diagnosis.message}")
+    as_specified = diagnosis.health is Health.HEALTHY and diagnosis.reason is Reason.HEALTHY
+    return PlanStatus(because=f"{'all is as specified' if as_specified else 'no step is needed'}: {diagnosis.message}")
 
 
 def conditions(

@@ -34,7 +34,7 @@ def last_copy(name: str, why: str) -> Hold:
     """The only voter runs on files that are deleted: what it knows ends with its process."""
     return Hold(
         Reason.MEMBER_DATA_LOST,
-        f"I8: {name} is the only voter, and {why}: its data is gone once its node ends",
+        f"{name} is the only voter, and {why}: its data is gone once its node ends (I8)",
         "spec.replicas to be 3 or more, for others to copy the data while it runs",
     )
 
@@ -43,6 +43,6 @@ def beyond_repair(seen: Observation) -> Hold:
     listed = ", ".join(f"{name} ({why})" for name, why in seen.lost.items())
     return Hold(
         Reason.MEMBER_DATA_LOST,
-        f"I8: without a quorum nobody is replaced; without data: {listed}",
+        f"without a quorum nobody is replaced; without data: {listed} (I8)",
         f"other members to answer; else the cluster to be stopped and the data of {next(iter(seen.lost))} put back",
     )

@@ -116,7 +116,7 @@ def nothing_to_wake(seen: Observation) -> Hold | None:
         return None
     return Hold(
         Reason.MEMBER_DATA_LOST,
-        f"I4: cluster {seen.cluster_id:x} was bootstrapped before, and no volume of it is here",
+        f"cluster {seen.cluster_id:x} was bootstrapped before, and no volume of it is here (I4)",
         "its volumes to be put back, or the whole state to be deleted",
     )
 

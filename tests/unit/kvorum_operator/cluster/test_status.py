@@ -252,6 +252,14 @@ def test_refused_step_shows_its_hold() -> None:
     assert condition(status, "Reconciling").reason == "ClusterUnsettled"
 
 
+def test_plan_without_a_step_says_that_all_is_well_only_when_it_is() -> None:
+    well, unready = composed(THREE).plan, composed(f"{THREE} unready").plan
+    assert well is not None
+    assert well.because == "all is as specified: 3 of 3 voters serve"
+    assert unready is not None
+    assert unready.because == "no step is needed: 3 of 3 voters serve; not given to clients yet: kv-2"
+
+
 def test_plan_names_the_step_and_why() -> None:
     plan_status = composed("plan replicas=3\nkv-0 leader").plan
     assert plan_status is not None
