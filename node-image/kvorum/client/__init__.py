@@ -3,11 +3,30 @@
 Needs the extra `client` of the distribution (grpcio). Knows nothing of the server beside it but the messages.
 """
 
+from kvorum.client.auth import Auth
 from kvorum.client.client import Client, prefix_end
-from kvorum.client.errors import ClientError, Unreachable, WatchCancelled
+from kvorum.client.election import Election, elected, observe
+from kvorum.client.errors import (
+    AuthenticationFailed,
+    ClientError,
+    Compacted,
+    LeaseNotFound,
+    NoSpace,
+    NotElected,
+    PermissionDenied,
+    SessionExpired,
+    Unreachable,
+    WatchCancelled,
+)
+from kvorum.client.lock import Lock
+from kvorum.client.session import Session
+from kvorum.client.snapshot import BadSnapshot, save_snapshot
+from kvorum.client.tls import BadCertificates, Tls
 from kvorum.client.values import (
+    Access,
     Alarm,
     AlarmType,
+    AuthStatus,
     Compare,
     CompareTarget,
     Delete,
@@ -18,9 +37,11 @@ from kvorum.client.values import (
     HashKV,
     Header,
     KeyValue,
+    LeaderKey,
     Lease,
     LeaseInfo,
     Member,
+    Permission,
     Put,
     PutResult,
     RangeResult,
@@ -35,35 +56,56 @@ from kvorum.client.values import (
 from kvorum.client.watcher import Watcher
 
 __all__ = [
+    "Access",
     "Alarm",
     "AlarmType",
+    "Auth",
+    "AuthStatus",
+    "AuthenticationFailed",
+    "BadCertificates",
+    "BadSnapshot",
     "Client",
     "ClientError",
+    "Compacted",
     "Compare",
     "CompareTarget",
     "Delete",
     "DeleteResult",
+    "Election",
     "Event",
     "EventType",
     "Get",
     "HashKV",
     "Header",
     "KeyValue",
+    "LeaderKey",
     "Lease",
     "LeaseInfo",
+    "LeaseNotFound",
+    "Lock",
     "Member",
+    "NoSpace",
+    "NotElected",
+    "Permission",
+    "PermissionDenied",
     "Put",
     "PutResult",
     "RangeResult",
     "Relation",
+    "Session",
+    "SessionExpired",
     "SortOrder",
     "SortTarget",
     "Status",
+    "Tls",
     "Txn",
     "TxnResult",
     "Unreachable",
     "WatchBatch",
     "WatchCancelled",
     "Watcher",
+    "elected",
+    "observe",
     "prefix_end",
+    "save_snapshot",
 ]

@@ -3,11 +3,15 @@
 Knows which calls may be repeated at another endpoint, and repeats no other.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
+
+from kvorum.client.auth import Auth
 from kvorum.client.endpoints import Endpoints
 from kvorum.client.errors import DEADLINE_EXCEEDED, UNAVAILABLE, ClientError
+from kvorum.client.login import Login
 from kvorum.client.messages import (
     delete_result_of,
     header_of,
@@ -18,6 +22,7 @@ from kvorum.client.messages import (
     request_of_txn,
     txn_result_of,
 )
+from kvorum.client.tls import Tls
 from kvorum.client.values import (
     Alarm,
     AlarmType,
@@ -47,19 +52,40 @@ MAINTENANCE = "/etcdserverpb.Maintenance/"
 NOT_LEADER = "etcdserver: not leader"
 DEFRAGMENT_TIMEOUT_S = 60.0  # it copies the whole data file
 
+Answer = TypeVar("Answer", bound=Message)
+
 
 class Client:
     """A client of one cluster.
 
-    endpoints: http://host:port or host:port of members, any of them; reads go on to the next where one does not answer.
-    timeout_s: of each attempt at one endpoint; a call takes at most that times the endpoints.
+    endpoints:  http(s)://host:port or host:port of members, any of them; reads go on to the next where one does not
+                answer.
+    timeout_s:  of each attempt at one endpoint; a call takes at most that times the endpoints.
+    deadline_s: for that long a read, and a write that could not leave, is tried again at all endpoints in turn, as long
+                as none of them answers; None: each is asked once.
+    tls:        certificates; https:// without it trusts public authorities.
+    user, password: where authentication is on. The token for both is fetched when it is needed first, and again when
+                it is not taken any more.
 
-    Every call raises ClientError (see there what a failed write means), or Unreachable, which is one.
+    Every call raises ClientError or one of its classes (see errors, and there what a failed write means).
     A call with an `endpoint` asks that member and no other; it need not be one of the client's endpoints.
     """
 
-    def __init__(self, endpoints: Sequence[str], timeout_s: float = 2.0) -> None:
-        self._endpoints = Endpoints(endpoints, timeout_s)
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        timeout_s: float = 2.0,
+        *,
+        deadline_s: float | None = None,
+        tls: Tls | None = None,
+        user: str | None = None,
+        password: str | None = None,
+    ) -> None:
+        if (user is None) != (password is None):
+            raise ValueError("a client needs both user and password, or neither")
+        login = None if user is None or password is None else Login(user, password)
+        self._endpoints = Endpoints(endpoints, timeout_s, deadline_s=deadline_s, tls=tls, login=login)
+        self.auth = Auth(self._endpoints)
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -314,6 +340,39 @@ class Client:
         await self._endpoints.ask(
             url, MAINTENANCE + "Defragment", rpc.DefragmentRequest(), rpc.DefragmentResponse, timeout_s
         )
+
+    def snapshot(self, endpoint: str | None = None, *, timeout_s: float | None = None) -> AsyncIterator[bytes]:
+        """A member's whole state, piece by piece, its checksum last (see snapshot.save_snapshot).
+
+        timeout_s: of all of it; None: as long as it takes. Raises ClientError, also in between.
+        """
+        url = endpoint or self._endpoints.in_turn()[0][1]
+        return self._snapshot(url, timeout_s)
+
+    async def _snapshot(self, url: str, timeout_s: float | None) -> AsyncIterator[bytes]:
+        path = MAINTENANCE + "Snapshot"
+        async for answer in self._endpoints.read_all(url, path, rpc.SnapshotRequest(), rpc.SnapshotResponse, timeout_s):
+            yield answer.blob
+
+    # Messages
+
+    async def read(
+        self,
+        path: str,
+        request: Message,
+        answer: type[Answer],
+        *,
+        endpoint: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """A call by etcd's own messages that changes nothing, or may happen twice: for who wants all they hold."""
+        return await self._read(endpoint, path, request, answer, timeout_s)  # type: ignore[no-any-return]  # grpc's
+
+    async def write(
+        self, path: str, request: Message, answer: type[Answer], *, timeout_s: float | None = None
+    ) -> Answer:
+        """The same for one that leaves once."""
+        return await self._endpoints.write(path, request, answer, timeout_s)  # type: ignore[no-any-return]  # grpc's
 
     async def _read(self, endpoint: str | None, path: str, request: Any, answer: Any, timeout_s: float | None) -> Any:
         if endpoint is not None:

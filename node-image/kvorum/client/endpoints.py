@@ -125,7 +125,7 @@ class Endpoints:
             stream = call(request, timeout=timeout_s, metadata=metadata_of(token))
             begun = False
             try:
-                while (one := await stream.read()) is not grpc.aio.EOF:
+                while isinstance(one := await stream.read(), answer):  # else grpc.aio.EOF
                     begun = True
                     yield one
                 return

@@ -5,13 +5,15 @@ seen. It ends when the server cancels it, when no endpoint takes it over, or whe
 """
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import grpc.aio
 
-from kvorum.client.endpoints import Endpoints, combined, failure_of
-from kvorum.client.errors import DEADLINE_EXCEEDED, UNAVAILABLE, ClientError, WatchCancelled
+from kvorum.client.endpoints import Endpoints, Metadata, combined, failure_of, metadata_of
+from kvorum.client.errors import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, ClientError, WatchCancelled
+from kvorum.client.login import LOGINS_MAX
 from kvorum.client.messages import event_of, header_of
 from kvorum.client.values import Event, WatchBatch
 from kvorum.etcdpb import rpc_pb2 as rpc
@@ -52,6 +54,15 @@ class Watcher:
             self._stream.cancel()
             self._stream = None
 
+    async def request_progress(self) -> None:
+        """Asks for a progress report, which comes as a batch without events once all before it were seen.
+
+        Raises ClientError; after a break there is none, and it has to be asked for again.
+        """
+        if self._stream is None:
+            await self._open()
+        await self._send(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+
     def __aiter__(self) -> "Watcher":
         return self
 
@@ -64,7 +75,7 @@ class Watcher:
             except ClientError as failure:
                 self.close()
                 self._breaks += 1
-                if failure.code != UNAVAILABLE or self._breaks > BREAKS_MAX:
+                if failure.code not in (UNAVAILABLE, INTERNAL) or self._breaks > BREAKS_MAX:
                     raise
                 self._endpoints.prefer_another()
                 continue
@@ -100,11 +111,26 @@ class Watcher:
 
     async def _open_at(self, url: str) -> None:
         self._url = url
-        self._fragments.clear()
         timeout_s = self._endpoints.timeout_s
         channel = await self._endpoints.connect(url, timeout_s)
+        for logins in range(1, LOGINS_MAX + 1):
+            token = await self._endpoints.token(url, timeout_s)
+            try:
+                answer = await self._create(channel, metadata_of(token), timeout_s)
+            except ClientError as refusal:
+                self.close()
+                if logins == LOGINS_MAX or not self._endpoints.renew(token, refusal.text):
+                    raise
+                continue
+            if self.next_revision == 0:
+                self.next_revision = answer.header.revision + 1
+            return
+
+    async def _create(self, channel: grpc.aio.Channel, metadata: Metadata, timeout_s: float) -> rpc.WatchResponse:
+        """A stream with the watch on it, and the server's confirmation. Raises ClientError, WatchCancelled."""
+        self._fragments.clear()
         call: Any = channel.stream_stream(WATCH, rpc.WatchRequest.SerializeToString, rpc.WatchResponse.FromString)
-        self._stream = call(metadata=self._metadata)
+        self._stream = call(metadata=self._metadata + metadata)
         request = rpc.WatchCreateRequest()
         request.CopyFrom(self._request)
         request.start_revision = self.next_revision
@@ -113,12 +139,11 @@ class Watcher:
                 await self._send(rpc.WatchRequest(create_request=request))
                 answer = await self._read()
         except TimeoutError:
-            raise ClientError(DEADLINE_EXCEEDED, f"{url}: the watch was not confirmed within {timeout_s:g} s") from None
+            text = f"{self._url}: the watch was not confirmed within {timeout_s:g} s"
+            raise ClientError(DEADLINE_EXCEEDED, text) from None
         if answer.canceled:
-            self.close()
             raise cancellation_of(answer)
-        if self.next_revision == 0:
-            self.next_revision = answer.header.revision + 1
+        return answer
 
     async def _send(self, request: rpc.WatchRequest) -> None:
         try:
@@ -137,8 +162,11 @@ class Watcher:
         return answer
 
 
+STATUS = re.compile(r"rpc error: code = \w+ desc = ")  # how Go writes a gRPC error
+
+
 def cancellation_of(answer: rpc.WatchResponse) -> WatchCancelled:
-    reason = answer.cancel_reason
+    reason = STATUS.sub("", answer.cancel_reason)
     if not reason and answer.compact_revision:
         reason = "etcdserver: mvcc: required revision has been compacted"
     return WatchCancelled(reason or "etcdserver: watch canceled", answer.compact_revision)

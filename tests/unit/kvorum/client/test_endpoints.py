@@ -286,10 +286,11 @@ def test_keepalive_whose_stream_ends_unanswered_goes_elsewhere() -> None:
     asyncio.run(run())
 
 
-def test_endpoint_may_be_a_url_or_an_address_but_not_tls_yet() -> None:
+def test_endpoint_may_be_a_url_or_an_address() -> None:
     assert target_of("http://127.0.0.1:2379") == "127.0.0.1:2379"
     assert target_of("127.0.0.1:2379") == "127.0.0.1:2379"
-    for bad in ("https://127.0.0.1:2379", "http://127.0.0.1", "unix:///run/x"):
+    assert target_of("https://127.0.0.1:2379") == "127.0.0.1:2379"
+    for bad in ("ftp://127.0.0.1:2379", "http://127.0.0.1", "unix:///run/x"):
         with pytest.raises(ValueError, match="is not of the form"):
             target_of(bad)
 
