@@ -35,7 +35,7 @@ if is_true("Stalled") then
   return health("Degraded", conditions.Stalled.reason .. ": " .. conditions.Stalled.message)
 end
 if is_true("Degraded") and not (is_true("Reconciling") and on_its_way[reconciling.reason]) then
-  return health("Degraded", conditions.Degraded.reason .. ": " .. conditions.Degraded.message)
+  return health("Degraded", conditions.Degraded.reason .. ": " .. ready.message)
 end
 if obj.spec.paused then
   return health("Suspended", "paused: " .. ready.message)

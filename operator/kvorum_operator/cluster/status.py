@@ -143,8 +143,11 @@ def conditions(
         (diagnosis.reason, diagnosis.message) if ready else not_ready(decision, diagnosis, change)
     )
     degraded = diagnosis.health in (Health.DEGRADED, Health.AT_RISK, Health.NO_QUORUM, Health.SPLIT)
+    leading, complaints = "Stalled" if stalled else "Ready", complaints_of(decision, diagnosis)
 
     def one(kind: str, truth: bool, reason: Reason, message: str) -> Condition:
+        for complaint in complaints:
+            message = told(message, complaint, times_count=1 if kind == leading else 0)
         return condition(kind, "True" if truth else "False", reason, message, before, generation, seen.now_s)
 
     spread = spread_of(seen)
@@ -157,6 +160,20 @@ def conditions(
         one("Degraded", degraded, diagnosis.reason, diagnosis.message),
         *([one("Spread", *spread)] if spread is not None else ()),
     )
+
+
+def complaints_of(decision: Step | Hold | None, diagnosis: Diagnosis) -> set[str]:
+    """Why members do not run, in their platform's words, where everything waits for that."""
+    because = decision.because if isinstance(decision, Hold) else ""
+    found = {one.why for one in diagnosis.members if one.why and one.why in because}
+    return {one for one in found if not any(one in other for other in found - {one})}
+
+
+def told(message: str, complaint: str, *, times_count: int) -> str:
+    """With so many of the complaints in it: six conditions with one long text each would hide what else they say."""
+    first, *others = message.split(f": {complaint}")
+    kept = [f": {complaint}" if place < times_count else "" for place in range(len(others))]
+    return first + "".join(said + other for said, other in zip(kept, others, strict=True))
 
 
 def condition(

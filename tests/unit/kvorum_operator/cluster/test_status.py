@@ -223,6 +223,33 @@ def test_ready_says_what_is_wrong_and_what_is_done_about_it() -> None:
     assert silent.endswith("; waits for kv-2 to answer")
 
 
+@pytest.mark.parametrize(
+    ("question", "leading"),
+    [
+        (f"{THREE} held-up=ImageUnavailable,ErrImagePull:_no_such_host", "Stalled"),
+        (
+            "plan replicas=3 no-id list=unknown\nrecord kv-0 kv-1\n"
+            "kv-0 follower held-up=ImageUnavailable,ErrImagePull:_no\nkv-1 follower held-up=ImageUnavailable,ErrImagePull:_no",
+            "Stalled",
+        ),
+        (f"{THREE} held-up=PodUnschedulable,ErrImagePull", "Ready"),
+        (
+            "plan replicas=3 list=unknown\nkv-0 follower leaderless\nkv-1 follower held-up=MemberFailing,ErrImagePull\n"
+            "kv-2 follower held-up=MemberFailing,ErrImagePull",
+            "Ready",
+        ),
+    ],
+)
+def test_why_a_member_does_not_run_is_said_once_and_the_rest_is_said_as_before(question: str, leading: str) -> None:
+    status = composed(question)
+    found = {one.type: one.message.count("ErrImagePull") for one in status.conditions}
+    assert found == {kind: int(kind == leading) for kind in found}
+    assert status.plan is not None
+    assert "ErrImagePull" in status.plan.because
+    assert "; waits for kv-" in condition(status, "Ready").message
+    assert all("kv-" in condition(status, kind).message for kind in ("Ready", "Stalled", "Reconciling"))
+
+
 def test_since_and_transition_times_stay_until_something_changes() -> None:
     first = composed(THREE)
     same = composed(THREE, first, later_s=60)
