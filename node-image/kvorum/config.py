@@ -1,38 +1,29 @@
 """The node's settings: etcd 3.5's flags, environment and config file, all from the one table in flags.py.
 
-Knows texts and what they mean; reads one file, the config file. Whether a data directory exists, a name resolves
-or a port is free is main's business. Rules and error texts are etcd's: Go's flag syntax, `ETCD_*` for what no flag
-says, a flag that shadows its variable is fatal, a config file makes all the rest ignored (reference: etcd 1.12).
+Knows texts and what they mean, and which of them counts; what a config file says is config_file.py's. Whether a data
+directory exists, a name resolves or a port is free is main's business. Rules and error texts are etcd's: Go's flag
+syntax, `ETCD_*` for what no flag says, a flag that shadows its variable is fatal, a config file makes all the rest
+ignored (reference: etcd 1.12).
 """
 
 import ipaddress
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import yaml
-
-from kvorum import __version__
+from kvorum import __version__, config_file
 from kvorum.flags import (
     BOOL,
     CLAIM,
-    DURATION,
     ENVIRONMENT_PREFIX,
     ETCD_VERSION,
     FLAGS,
     GROUPS,
     KNOWN,
-    LIST,
-    OPTIONAL_URLS,
-    ORIGINS,
-    SECTION_KEYS,
-    SECTIONS,
-    URLS,
-    Flag,
     Invalid,
+    Setting,
     Status,
     Url,
     parse_duration_ns,
@@ -185,14 +176,6 @@ def _resolved(resolve: Callable[[str], str] | None) -> Callable[[str], str]:
 # ---- loading ---------------------------------------------------------------------------------------------------------
 
 
-class Setting(NamedTuple):
-    """A value somebody gave. origin: how they wrote it (`--name`, `ETCD_NAME`, `kvorum.yaml: name`)."""
-
-    value: object
-    text: str
-    origin: str
-
-
 def load(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     """The settings that arguments (without the program's name), environment and config file amount to.
 
@@ -210,7 +193,12 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         if others:
             warnings.append(f"{file_name} is the config file, so these are ignored: {', '.join(others)}")
         claim = {CLAIM.name: given[CLAIM.name]} if CLAIM.name in given else {}
-        given = _parse_file(Path(file_name), warnings) | claim
+        try:
+            filed, told = config_file.read(Path(file_name))
+        except config_file.BadFile as error:
+            raise _failed(*error.lines) from None
+        given = filed | claim
+        warnings += told
     else:
         given |= _parse_environment(given, environ, warnings)
     _refuse(given, warnings)
@@ -288,69 +276,6 @@ def _parse_environment(
     return found
 
 
-def _parse_file(path: Path, warnings: list[str]) -> dict[str, Setting]:
-    try:
-        document = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise _failed(f"the config file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = " ".join(str(error).split())
-        raise _failed(f"the config file {path} is no YAML: {place}") from None
-    if document is None:
-        document = {}
-    if not isinstance(document, dict):
-        raise _failed(f"the config file {path} must be a mapping of flags to values")
-    given: dict[str, Setting] = {}
-    for key, value, name in _file_entries(document):
-        origin = f"{path}: {key}"
-        flag = FLAGS.get(name) if name not in ("config-file", "version") else None
-        if flag is None:
-            warnings.append(f"{origin} is no setting, and ignored")
-            continue
-        text = _file_text(flag, value)
-        if text is None:
-            raise _failed(f"{origin} must be a {flag.kind.label}, not {value!r}")
-        try:
-            given[name] = Setting(flag.kind.parse(text), text, origin)
-        except Invalid as error:
-            raise _failed(f'invalid value "{text}" for {origin}: {error}') from None
-    return given
-
-
-def _file_entries(document: Mapping[object, object]) -> Iterable[tuple[str, object, str]]:
-    """Of each value that is not null: its path in the file, itself, the flag's name."""
-    for key, value in document.items():
-        if value is None:
-            continue
-        prefix = SECTIONS.get(str(key))
-        if prefix is None:
-            yield str(key), value, str(key)
-        elif isinstance(value, dict):
-            for inner_key, inner in value.items():
-                if inner is not None:
-                    name = SECTION_KEYS.get(str(inner_key), str(inner_key))
-                    # Only clients' lists of revoked certificates have a prefix of their own.
-                    full = "client-crl-file" if (prefix, name) == ("", "crl-file") else prefix + name
-                    yield f"{key}.{inner_key}", inner, full
-        else:
-            yield str(key), value, str(key)
-
-
-def _file_text(flag: Flag, value: object) -> str | None:
-    """The value as a flag would have it; None if its type cannot be meant. A number for a duration is nanoseconds."""
-    if isinstance(value, bool):
-        return str(value).lower() if flag.kind is BOOL else None
-    if flag.kind is BOOL:
-        return None
-    if isinstance(value, int):
-        return f"{value}ns" if flag.kind is DURATION else str(value)
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and flag.kind in (LIST, URLS, OPTIONAL_URLS, ORIGINS):
-        return ",".join(map(str, value))
-    return None
-
-
 def _refuse(given: Mapping[str, Setting], warnings: list[str]) -> None:
     for name, setting in given.items():
         flag = KNOWN[name]
@@ -423,9 +348,9 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
             "--advertise-client-urls is required when --listen-client-urls is set explicitly",
             "Set it to the URLs at which clients reach this member",
         )
-    period_ms, revisions = _checked_retention(
-        values.text("auto-compaction-mode"), values.text("auto-compaction-retention")
-    )
+    # etcd's default of the mode is the flag's alone.
+    mode = values.text("auto-compaction-mode") if "auto-compaction-mode" in given or not from_file else ""
+    period_ms, revisions = _checked_retention(mode, values.text("auto-compaction-retention"), warnings)
 
     name = values.text("name")
     data_dir = Path(values.text("data-dir") if "data-dir" in given and given["data-dir"].text else f"{name}.etcd")
@@ -563,18 +488,29 @@ def _check_timing(heartbeat_ms: int, election_ms: int) -> None:
         )
 
 
-def _checked_retention(mode: str, retention: str) -> tuple[int, int]:
+def _checked_retention(mode: str, retention: str, warnings: list[str]) -> tuple[int, int]:
     """Milliseconds of periodic compaction, and revisions of the other kind; at most one is not 0."""
-    if mode not in ("periodic", "revision"):
+    if mode not in ("periodic", "revision", ""):
         raise _failed(f'unknown auto-compaction-mode "{mode}"', "It is periodic or revision")
     if re.fullmatch(r"\d+", retention):
-        return (int(retention) * 3_600_000, 0) if mode == "periodic" else (0, int(retention))
+        if not mode and int(retention):
+            warnings.append(
+                f"auto-compaction-retention={retention} without auto-compaction-mode compacts nothing, as in etcd: "
+                "set the mode to periodic (hours) or revision"
+            )
+        hours, revisions = int(mode == "periodic") * int(retention), int(mode == "revision") * int(retention)
+        return hours * 3_600_000, revisions
     try:
         duration_ns = parse_duration_ns(retention)
     except Invalid:
         duration_ns = -1
     if duration_ns < 0:
         raise _failed(f'error parsing CompactionRetention: time: invalid duration "{retention}"')
+    if not mode and duration_ns:
+        raise _failed(
+            f"auto-compaction-retention={retention} needs auto-compaction-mode: in a config file that has no default",
+            "Write auto-compaction-mode: periodic",
+        )
     if mode == "revision":
         raise _failed(f"--auto-compaction-retention={retention} of mode revision must be a number of revisions")
     return -(-duration_ns // 1_000_000), 0

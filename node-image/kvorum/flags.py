@@ -179,6 +179,14 @@ ORIGINS = Kind("URLs or *", _or_words(parse_urls, "*", ""))
 LIST = Kind("list", parse_list)
 
 
+class Setting(NamedTuple):
+    """A value somebody gave. origin: how they wrote it (`--name`, `ETCD_NAME`, `kvorum.yaml: name`)."""
+
+    value: object
+    text: str
+    origin: str
+
+
 # ---- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -354,10 +362,6 @@ FLAGS: Mapping[str, Flag] = {flag.name: flag for _, flags in GROUPS for flag in 
 # Ours, not etcd's.
 CLAIM = Flag("claim-etcd-version", TEXT, ETCD_VERSION, HONOURED, "the etcd version to claim, for tests of dialects")
 KNOWN: Mapping[str, Flag] = {**FLAGS, CLAIM.name: CLAIM}
-
-# Where a config file nests what flags do not: section -> prefix of the flags' names.
-SECTIONS = {"client-transport-security": "", "peer-transport-security": "peer-"}
-SECTION_KEYS = {"allowed-cn": "cert-allowed-cn", "allowed-hostname": "cert-allowed-hostname"}
 
 
 def variable(flag_name: str) -> str:
