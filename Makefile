@@ -17,7 +17,7 @@ AGAIN := $(BIN)/python -m tests.kit.again  # whole clusters on a busy machine: w
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-unit test-newest test-sim test-packaging test-compat test-e2e test-faults image e2e e2e-full sim chaos mixed replay bench lint fmt generate lock clean
+.PHONY: help env run test test-unit test-newest test-sim test-packaging test-compat test-e2e test-faults image e2e e2e-full sim chaos mixed replay bench lint audit fmt generate lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
@@ -107,11 +107,14 @@ bench: env ## three of ours against three real etcds, in turns; writes docs/perf
 	@command -v h2load >/dev/null || { echo "make: needs h2load: apt-get install nghttp2-client"; exit 2; }
 	@$(BIN)/python -m tests.bench --write docs/performance.md
 
-lint: env ## formatting, types, layers, purity, drift
-	@failed=; for check in "ruff check" "ruff format --check" mypy lint-imports "python -m pytest -q tests/tidy"; do \
+lint: env ## formatting, types, layers, purity, drift, what is known to go wrong
+	@failed=; for check in "ruff check" "ruff format --check" mypy lint-imports "bandit -q -c pyproject.toml -r node-image/kvorum operator/kvorum_operator" "python -m pytest -q tests/tidy"; do \
 		echo "== $$check"; $(BIN)/$$check || failed="$$failed, $$check"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "FAILED: $${failed#, }"; exit 1; fi
+
+audit: env ## known holes in the locked distributions, where PyPI's service answers
+	@$(BIN)/python -m tests.tidy.audit
 
 fmt: env ## rewrite the code in its one format
 	@$(BIN)/ruff check --fix --quiet || true

@@ -41,7 +41,7 @@ class Login:
                 except ClientError as error:
                     if error.text != NOT_ENABLED:
                         raise
-                    self._token = ""
+                    self._token = ""  # nosec B105
                 else:
                     self._token = answer.token
             return self._token

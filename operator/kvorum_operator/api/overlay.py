@@ -12,7 +12,7 @@ from kvorum_operator.api.model import Rule, rules
 
 MEMBER = "member"  # the container that is ours
 DATA_VOLUME, CONFIG_VOLUME, TEMPORARY_VOLUME = "data", "config", "tmp"
-DATA_PATH, CONFIG_PATH, TEMPORARY_PATH = "/var/lib/kvorum", "/etc/kvorum", "/tmp"
+DATA_PATH, CONFIG_PATH, TEMPORARY_PATH = "/var/lib/kvorum", "/etc/kvorum", "/tmp"  # nosec B108
 PORTS = frozenset({2379, 2380, 2381})
 
 
