@@ -1,7 +1,8 @@
 """/healthz, /readyz and /metrics, and what they are judged by.
 
-/healthz fails where a new start may help: nothing was heard of the API server for a minute, a watch is dead, a cluster
-that is due is not worked on. An event loop that is stuck answers nothing at all, which a probe takes for the same.
+/healthz fails where a new start may help: nothing was heard of the API server for a minute, a watch is dead, the passes
+do not go on. That clusters wait because there are very many of them is no such case: a new start would begin with all
+of them again. An event loop that is stuck answers nothing at all, which a probe takes for the same.
 A CRD or a permission that is missing is no such case: /readyz says it.
 """
 
@@ -14,7 +15,7 @@ from kvorum_operator.controller.watches import SILENCE_S, Watches
 from kvorum_operator.metrics import Metrics
 
 CONTACT_S_MAX = 60.0  # the Lease alone asks every two seconds
-DUE_S_MAX = 60.0
+STUCK_S_MAX = 60.0  # a pass is given up before
 WATCH_S_MAX = SILENCE_S + 60.0  # the watches begin anew by themselves before
 
 
@@ -38,7 +39,7 @@ class Contact:
 class Health:
     contact: Contact
     watches: Watches
-    oldest_s: Callable[[], float]  # of what is due
+    stuck_s: Callable[[], float]  # for how long the queue has not gone on, or a pass has not ended
     lease_problem: Callable[[], str]  # why it cannot be read or renewed; empty where it can
     ended: Callable[[], str]  # the name of a part of the operator that is not running any more; empty for none
 
@@ -49,8 +50,8 @@ class Health:
             found.append(f"the API server has not answered for {silent_s:.0f}s")
         if not self.watches.problem and (silent_s := self.watches.silent_s()) > WATCH_S_MAX:
             found.append(f"a watch has heard nothing for {silent_s:.0f}s")
-        if (oldest_s := self.oldest_s()) > DUE_S_MAX:
-            found.append(f"a cluster has been due for {oldest_s:.0f}s")
+        if (stuck_s := self.stuck_s()) > STUCK_S_MAX:
+            found.append(f"passes have been stuck for {stuck_s:.0f}s")
         if part := self.ended():
             found.append(f"{part} ended")
         return found

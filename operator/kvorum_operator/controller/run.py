@@ -124,7 +124,7 @@ class Operator:
         for one in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(one, stopping.set)
         watches = Watches(self.watching_client, self.settings.namespaces, registry_of(self.noticed()), time.monotonic)
-        judged = Health(self.contact, watches, self.workers.oldest_s, lambda: self.leadership.problem, self.ended_part)
+        judged = Health(self.contact, watches, self.workers.stuck_s, lambda: self.leadership.problem, self.ended_part)
         try:
             server = await health.serve(self.settings.metrics_port, judged, self.metrics)
         except OSError as error:

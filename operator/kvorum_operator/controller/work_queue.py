@@ -47,6 +47,7 @@ class WorkQueue:
         self._again: dict[Key, tuple[Lane, float]] = {}  # asked for while it was worked on
         self._failures_count: dict[Key, int] = {}
         self._turn = Lane.CHANGED
+        self._moved_s = float("-inf")  # when a key was last taken or finished
 
     def __len__(self) -> int:
         """How many keys are due and not worked on."""
@@ -82,7 +83,7 @@ class WorkQueue:
         lane = self._turn if self._turn in open_lanes else open_lanes[0]
         key = next(iter(self._due[lane]))
         del self._due[lane][key]
-        self._working[key] = now_s
+        self._working[key] = self._moved_s = now_s
         if lane is Lane.ORDINARY:
             self._working_ordinary.add(key)
         self._turn = Lane.ORDINARY if lane is Lane.CHANGED else Lane.CHANGED
@@ -122,6 +123,7 @@ class WorkQueue:
 
     def _leave(self, key: Key, now_s: float) -> None:
         del self._working[key]
+        self._moved_s = now_s
         self._working_ordinary.discard(key)
         if key in self._again:
             lane, since_s = self._again.pop(key)
@@ -144,11 +146,22 @@ class WorkQueue:
 
     def oldest_s(self, now_s: float) -> float:
         """For how long what is due, or worked on, has been so: of the oldest such key, in seconds."""
-        waited = [now_s - min(lane.values()) for lane in self._due.values() if lane]
-        worked = [now_s - min(self._working.values())] if self._working else []
+        return max(self._waited_s(now_s), self._worked_s(now_s))
+
+    def stuck_s(self, now_s: float) -> float:
+        """For how long one key has been worked on, or keys were due and none was taken or finished, in seconds.
+
+        Small while a queue is only long, as at a start with very many clusters.
+        """
+        return max(min(self._waited_s(now_s), now_s - self._moved_s), self._worked_s(now_s))
+
+    def _waited_s(self, now_s: float) -> float:
+        since_s = [min(lane.values()) for lane in self._due.values() if lane]
         next_due_s = self.next_due_s()
-        late = [now_s - next_due_s] if next_due_s is not None else []
-        return max([0.0, *waited, *worked, *late])
+        return max([0.0, *(now_s - one for one in since_s), now_s - next_due_s if next_due_s is not None else 0.0])
+
+    def _worked_s(self, now_s: float) -> float:
+        return now_s - min(self._working.values()) if self._working else 0.0
 
 
 class Workers:
@@ -173,6 +186,9 @@ class Workers:
 
     def oldest_s(self) -> float:
         return self.queue.oldest_s(self._clock())
+
+    def stuck_s(self) -> float:
+        return self.queue.stuck_s(self._clock())
 
     async def run(self) -> None:
         """Until cancelled; the work under way is then cancelled, too, and waited for."""

@@ -20,14 +20,14 @@ class Operator:
 
     def __init__(self, client: Client) -> None:
         self.now_s = 1000.0
-        self.due_for_s = 0.0
+        self.stuck_s = 0.0
         self.ended = self.lease_problem = ""
         self.contact = Contact(self.clock)
         self.watches = Watches(client, ("prod",), kopf.OperatorRegistry(), self.clock)
         self.watches.problem = ""
         self.hear_all()
         self.health = Health(
-            self.contact, self.watches, lambda: self.due_for_s, lambda: self.lease_problem, lambda: self.ended
+            self.contact, self.watches, lambda: self.stuck_s, lambda: self.lease_problem, lambda: self.ended
         )
 
     def clock(self) -> float:
@@ -93,12 +93,12 @@ def test_watch_that_hears_nothing_is_not_healthy() -> None:
 
 
 @pytest.mark.parametrize("page", ["healthz", "readyz"])
-def test_due_cluster_that_nobody_works_on_and_an_ended_part_are_not_healthy(page: str) -> None:
+def test_queue_that_does_not_go_on_and_an_ended_part_are_not_healthy(page: str) -> None:
     async def case(operator: Operator, ask: Ask) -> None:
-        operator.due_for_s, operator.ended = 61, "passes"
+        operator.stuck_s, operator.ended = 61, "passes"
         status, text = await ask(page)
         assert status == (500 if page == "healthz" else 503)
-        assert text == "a cluster has been due for 61s\npasses ended\n"
+        assert text == "passes have been stuck for 61s\npasses ended\n"
 
     served(case)
 

@@ -170,6 +170,52 @@ def test_oldest_counts_what_is_due_what_is_worked_on_and_what_nobody_took() -> N
     assert queue.oldest_s(25) == 6
 
 
+def test_long_queue_is_not_stuck_while_keys_are_taken_and_finished() -> None:
+    """As at a start with very many clusters: to begin with all of them again would help nobody."""
+    queue, keys = WorkQueue(100), [Key("prod", f"kv-{number}") for number in range(300)]
+    for key in keys:
+        queue.add(key, 0)
+    for second, key in enumerate(keys):
+        assert queue.stuck_s(second) <= 1
+        assert queue.take(second) == key
+        queue.finish(key, second, again_s=None)
+    assert queue.stuck_s(10_000) == 0, "nothing is due"
+
+
+def test_queue_is_stuck_while_keys_are_due_and_none_is_taken() -> None:
+    queue = WorkQueue(100)
+    queue.add(A, 0)
+    assert queue.stuck_s(61) == 61
+    queue.take(61)
+    queue.add(B, 61)
+    queue.finish(A, 62, again_s=None)
+    assert queue.stuck_s(123) == 61, "since the last one was finished"
+    queue.take(123)
+    queue.finish(B, 124, again_s=76)
+    assert queue.stuck_s(200) == 0
+    assert queue.stuck_s(261) == 61, "its time has come, and nobody has looked"
+
+
+def test_key_that_is_due_after_a_long_rest_has_waited_only_since_then() -> None:
+    queue = WorkQueue(100)
+    queue.add(A, 0)
+    queue.take(0)
+    queue.finish(A, 0, again_s=None)
+    queue.add(B, 1000)
+    assert queue.stuck_s(1001) == 1
+
+
+def test_queue_is_stuck_with_one_key_that_is_worked_on_for_ever_whatever_becomes_of_others() -> None:
+    queue = WorkQueue(100)
+    queue.add(A, 0)
+    queue.take(0)
+    for second in range(1, 62):
+        queue.add(B, second)
+        queue.take(second)
+        queue.finish(B, second, again_s=None)
+    assert queue.stuck_s(61) == 61
+
+
 def test_cleared_queue_has_nothing_due_and_lets_what_is_worked_on_finish() -> None:
     queue = WorkQueue(100)
     for key in (A, B):
