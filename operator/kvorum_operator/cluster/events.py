@@ -1,9 +1,11 @@
 """Events: what a person reads of a pass below `kubectl describe`, from the statuses before and after it.
 
 Pure, and deduplicated by content: an unchanged pass gives none, whoever made the one before. Changes of conditions that
-say the same are one event, and say nothing that the event of the step has said.
+say the same are one event, and say nothing that the event of the step has said; nor do they count, so that a member
+that fails again and again is told of in the same words.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +27,11 @@ DOING = frozenset({"Reconciling", "Progressing"})
 NOT_YET = frozenset({Reason.CLUSTER_UNSETTLED, Reason.LEARNER_BEHIND})
 # Of Available: nobody is served, as wanted or as yet.
 NOBODY_YET = frozenset({Reason.BOOTSTRAPPING, Reason.FALLING_ASLEEP, Reason.ASLEEP, Reason.WAKING})
+# What is counted of a member that ends soon after each start: another text each time, and no news.
+COUNTED = (
+    (re.compile(r"; start \d+ failed, it is started again after [^;]*"), ""),
+    (re.compile(r"soon after each of \d+ starts"), "soon after each of its starts"),
+)
 # Whose node was stopped or started a moment ago is away, not lost.
 AWAY = frozenset({MemberState.STARTING, MemberState.STOPPING})
 WELL = frozenset({MemberState.SERVING, MemberState.JOINING, MemberState.LEAVING, MemberState.ASLEEP})
@@ -81,8 +88,14 @@ def changes(before: Status, after: Status, told: str = "") -> list[Event]:
             continue
         kinds = ", ".join(f"{one.type} is {one.status}" for one in changed)
         worse = any(is_bad(one, after) for one in changed)
-        found.append(Event("Warning" if worse else "Normal", reason, f"{kinds}: {message}"))
+        found.append(Event("Warning" if worse else "Normal", reason, f"{kinds}: {uncounted(message)}"))
     return found
+
+
+def uncounted(message: str) -> str:
+    for pattern, replacement in COUNTED:
+        message = pattern.sub(replacement, message)
+    return message
 
 
 def is_bad(condition: Condition, status: Status) -> bool:

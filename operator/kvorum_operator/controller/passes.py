@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import InvalidCluster, KVCluster, Status, parse_spec, status_of
 from kvorum_operator.cluster import status as statuses
-from kvorum_operator.cluster.events import Event, changes
+from kvorum_operator.cluster.events import NOT_YET, Event, changes
 from kvorum_operator.cluster.step import Hold, Step
 from kvorum_operator.controller.news import News
 from kvorum_operator.controller.work_queue import Failed, Key
@@ -58,6 +58,7 @@ class Kept:
     written_s: float = 0.0
     changed_s: float = 0.0  # when its status last said something new
     decision: Step | Hold | None = None
+    refused: Hold | None = None  # why the step of the last pass was not done
 
 
 class TooLate(Exception):
@@ -156,7 +157,7 @@ class Passes:
         generation = live["metadata"]["generation"]
         outcome, status, events = await self._judge(kept, live, generation)
         if outcome is not None:
-            self._count(key, outcome)
+            self._count(key, kept, outcome)
         self._metrics.clusters.show(*key, status)
         try:
             await self._write(kept, live, status)
@@ -216,15 +217,18 @@ class Passes:
         await self._client.patch_status(KVCLUSTERS, body)
         kept.written_s = self._wall()
 
-    def _count(self, key: Key, outcome: Outcome) -> None:
+    def _count(self, key: Key, kept: Kept, outcome: Outcome) -> None:
+        """A refusal is told once, though the step is tried in each pass; that it only comes early is no trouble."""
+        before, kept.refused = kept.refused, outcome.refused
         if isinstance(outcome.decision, Step):
             kind, refused = type(outcome.decision).__name__, outcome.refused
             self._metrics.count_step(kind, "done" if refused is None else "refused")
             extra = {"cluster": str(key), "step": str(outcome.decision)}
             if refused is None:
                 log.info(outcome.decision.because, extra=extra)
-            else:
-                log.warning("a step was not done", extra={**extra, "error": refused.because})
+            elif refused != before:
+                level = logging.INFO if refused.reason in NOT_YET else logging.WARNING
+                log.log(level, "a step was not done", extra={**extra, "error": refused.because})
 
     def _next(self, key: Key, kept: Kept, outcome: Outcome | None) -> float:
         """In how many seconds to look again, if no event calls before."""

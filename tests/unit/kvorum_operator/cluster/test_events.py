@@ -7,9 +7,10 @@ from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Status
 from kvorum_operator.cluster import status as statuses
 from kvorum_operator.cluster.diagnosis import diagnose
-from kvorum_operator.cluster.events import Event, events_of
+from kvorum_operator.cluster.events import Event, events_of, uncounted
 from kvorum_operator.cluster.plan import plan
 from kvorum_operator.cluster.step import Hold
+from kvorum_operator.platforms.kubernetes.pods import why_waiting
 
 from tests.unit.kvorum_operator.cluster.situations import read_situation
 
@@ -136,6 +137,36 @@ def test_member_that_fails_in_its_restart_is_a_warning(story: Story) -> None:
     (event,) = (one for one in events if one.reason == "MemberFailing")
     assert event.type == "Warning"
     assert "exit 1: no such flag" in event.message
+
+
+def crash_loop(start: int, pause: str) -> str:
+    """What a pod is held up by, in the words of platforms/kubernetes/pods.py."""
+    waiting = {"reason": "CrashLoopBackOff", "message": f"back-off {pause} restarting failed container=member pod=kv-2"}
+    ended = {"exitCode": 1, "reason": "Error", "message": "no such flag"}
+    member = {"name": "member", "restartCount": start - 1, "state": {"waiting": waiting}}
+    why = why_waiting({**member, "lastState": {"terminated": ended}})
+    assert why is not None
+    assert why.reason is Reason.MEMBER_FAILING
+    return why.text
+
+
+def test_member_that_fails_again_and_again_is_told_of_in_the_same_words(story: Story) -> None:
+    """So that whoever makes events of them makes one."""
+    told = []
+    for start, pause in ((2, "10s"), (3, "20s"), (9, "5m0s")):
+        story.goes_on(f"{THREE} silent=1s")
+        words = crash_loop(start, pause).replace(" ", "_")
+        told.append(story.goes_on(f"{THREE} held-up=MemberFailing,{words}"))
+        assert f"start {start} failed" in next(one for one in story.status.conditions if one.type == "Ready").message
+    assert told[1] == told[2]
+    (event,) = (one for one in told[1] if one.reason == "MemberFailing")
+    assert "kv-2 is Failing: exit 1: no such flag; the next loss stops writes; waits for kv-2 to run" in event.message
+
+
+def test_process_that_fails_again_and_again_is_told_of_in_the_same_words() -> None:
+    holds = [plan(*read_situation(f"{THREE} failing={starts},2s")) for starts in (2, 9)]
+    told = {uncounted(hold.because) for hold in holds if isinstance(hold, Hold)}
+    assert told == {"kv-2 ended soon after each of its starts: ended with exit code 1"}
 
 
 def test_what_waits_for_a_person_is_a_warning(story: Story) -> None:

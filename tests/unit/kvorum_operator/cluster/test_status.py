@@ -229,7 +229,8 @@ def test_ready_says_what_is_wrong_and_what_is_done_about_it() -> None:
         (f"{THREE} held-up=ImageUnavailable,ErrImagePull:_no_such_host", "Stalled"),
         (
             "plan replicas=3 no-id list=unknown\nrecord kv-0 kv-1\n"
-            "kv-0 follower held-up=ImageUnavailable,ErrImagePull:_no\nkv-1 follower held-up=ImageUnavailable,ErrImagePull:_no",
+            "kv-0 follower held-up=ImageUnavailable,ErrImagePull:_no\n"
+            "kv-1 follower held-up=ImageUnavailable,ErrImagePull:_no",
             "Stalled",
         ),
         (f"{THREE} held-up=PodUnschedulable,ErrImagePull", "Ready"),

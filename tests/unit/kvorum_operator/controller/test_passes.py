@@ -2,14 +2,16 @@
 real Kubernetes."""
 
 import asyncio
+import logging
 import time
 from typing import Any, NoReturn
 
 import pytest
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import Status
+from kvorum_operator.cluster.diagnosis import diagnose
 from kvorum_operator.cluster.status import unreadable
-from kvorum_operator.cluster.step import Hold
+from kvorum_operator.cluster.step import AddLearner, Hold
 from kvorum_operator.controller.news import News
 from kvorum_operator.controller.passes import (
     CONFLICT_S,
@@ -25,7 +27,9 @@ from kvorum_operator.controller.work_queue import Failed, Key
 from kvorum_operator.metrics import Metrics
 from kvorum_operator.objects.images import Images
 from kvorum_operator.platforms.kubernetes.client import Client, Conflict
-from kvorum_operator.reconcile import Fenced, unfenced
+from kvorum_operator.reconcile import Fenced, Outcome, unfenced
+
+from tests.unit.kvorum_operator.cluster.situations import read_situation
 
 HELD = Hold(Reason.SPEC_INVALID, "spec.replicas: must be at most 9 (it is 10)", "spec to be put right")
 
@@ -98,6 +102,28 @@ def test_race_that_is_lost_again_and_again_is_a_failure() -> None:
             await passes.run(Key("prod", "kv"))
 
     asyncio.run(case())
+
+
+def test_step_that_members_refuse_again_and_again_is_logged_once_and_no_warning_if_it_only_comes_early(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    early = Hold(Reason.CLUSTER_UNSETTLED, "AddLearner kv-1: the members are not ready for it yet", "5s")
+    refused = Hold(Reason.REQUEST_REFUSED, "AddLearner kv-1 was refused: permission denied", "the members to take it")
+    step = AddLearner(name="kv-1", peer_url="http://kv-1:2380", because="spec.replicas is 3")
+    caplog.set_level(logging.INFO)
+    key, metrics, client = Key("prod", "kv"), Metrics(), Client()
+    passes = Passes(client, Images("kvorum:1"), News(client, "me", time.monotonic), metrics, unfenced)
+    kept = passes._keep(key, {"metadata": {"uid": "u"}})
+    spec, seen = read_situation("plan replicas=3\nkv-0 leader")
+    for hold in (*(12 * [early]), None, early, refused, refused):
+        passes._count(key, kept, Outcome(seen, diagnose(spec, seen), step, hold, Status()))
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [
+        ("INFO", "a step was not done"),
+        ("INFO", "spec.replicas is 3"),
+        ("INFO", "a step was not done"),
+        ("WARNING", "a step was not done"),
+    ]
 
 
 def test_nothing_is_done_by_what_was_seen_long_ago() -> None:
