@@ -14,6 +14,7 @@ from kvorum.client.session import Session
 from kvorum.client.values import (
     Compare,
     CompareTarget,
+    Event,
     EventType,
     KeyValue,
     LeaderKey,
@@ -23,6 +24,7 @@ from kvorum.client.values import (
     SortTarget,
     Txn,
 )
+from kvorum.client.watcher import Watcher
 
 
 class Election:
@@ -86,25 +88,26 @@ async def observe(client: Client, name: bytes) -> AsyncIterator[KeyValue]:
     Raises ClientError, WatchCancelled.
     """
     prefix = name + b"/"
-    seen_revision = 0
+    seen: KeyValue | None = None
     while True:
         answer = await client.range(prefix, prefix_end(prefix))
         leader = min(answer.kvs, key=lambda kv: kv.create_revision, default=None)
-        if leader is not None and leader.mod_revision > seen_revision:
-            seen_revision = leader.mod_revision
+        if leader is not None and leader != seen:
+            seen = leader
             yield leader
         async with client.watch(prefix, prefix_end(prefix), start_revision=answer.header.revision + 1) as watcher:
-            is_over = False
-            async for batch in watcher:
-                for event in batch.events:
-                    if leader is None:
-                        is_over = event.type is EventType.PUT
-                    elif event.kv.key == leader.key:
-                        is_over = event.type is EventType.DELETE
-                        if not is_over:
-                            seen_revision = event.kv.mod_revision
-                            yield event.kv
-                    if is_over:
-                        break
-                if is_over:
-                    break
+            async for event in until_over(watcher, leader):
+                seen = event.kv
+                yield event.kv
+
+
+async def until_over(watcher: Watcher, leader: KeyValue | None) -> AsyncIterator[Event]:
+    """The leader's proposals, until its key goes; without one, nothing, until there is a candidate."""
+    async for batch in watcher:
+        for event in batch.events:
+            if leader is None and event.type is EventType.PUT:
+                return
+            if leader is not None and event.kv.key == leader.key:
+                if event.type is EventType.DELETE:
+                    return
+                yield event
