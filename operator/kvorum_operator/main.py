@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from kvorum.client import ClientError
-
 from kvorum_operator import settings
 from kvorum_operator.api.quantities import Duration
 
@@ -21,12 +19,16 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    # gRPC reads it when it is imported, which is below. Its own lines, as about forks, are neither JSON nor for users.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if options.command == "run":
         return run_on_kubernetes(options)
     if problem := contradiction(options):
         return refuse(problem)
     if not sys.platform.startswith("linux"):
         return refuse("local runs on Linux only; on other systems run it in a Linux container or virtual machine.")
+    from kvorum.client import ClientError  # noqa: PLC0415 - it imports gRPC
+
     # Here, because elsewhere its modules cannot even be imported.
     from kvorum_operator.platforms.local.run import Refused  # noqa: PLC0415 - see above
 

@@ -103,3 +103,33 @@ def test_other_systems_get_one_clear_line() -> None:
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "runs on Linux only" in ended.stderr
+
+
+FORKS = """
+import os, sys
+from kvorum_operator.main import main
+assert "grpc" not in sys.modules, "it would have read its environment by now"
+main(["local", "list"])
+import asyncio
+import grpc.aio
+async def fork_beside_calls():
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+        channel.get_state(try_to_connect=True)
+        if os.fork() == 0:
+            os._exit(0)
+asyncio.run(fork_beside_calls())
+"""
+
+
+def test_grpc_writes_no_lines_of_its_own(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
