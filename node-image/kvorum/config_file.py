@@ -164,9 +164,15 @@ def _entries(path: Path, document: Mapping[object, object], unknown: list[str]) 
 def _matched(mapping: Mapping[object, object], known: Mapping[str, str]) -> Iterator[tuple[str, str | None, object]]:
     """Key, what it is known as, value. In the order in which Go sees them: where two keys differ in case alone, the
     later one counts, and capitals come first."""
-    texts = {str(key).lower() if isinstance(key, bool) else str(key): value for key, value in mapping.items()}
+    texts = {_key(key): value for key, value in mapping.items()}
     for key in sorted(texts):
         yield key, known.get(key, known.get(key.lower())), texts[key]
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str | int | float):
+        return str(key).lower() if isinstance(key, bool) else str(key)
+    raise BadFile(f"a key of a config file must be a text, not {_type_of(key)}")
 
 
 def _hint(key: str, known: Mapping[str, str]) -> str:
@@ -222,6 +228,8 @@ def _scalar_text(flag: Flag, value: object, origin: str) -> str:
                 if kind is DURATION
                 else "Write it without quotes and units",
             )
+        if value < 0 and kind in (UINT, UINT32):
+            raise BadFile(f"{origin} must be a whole number from 0 up, not {_type_of(value)}")
         return f"{value}ns" if kind is DURATION else str(value)
     if isinstance(value, str):
         return value
@@ -234,9 +242,11 @@ def _scalar_text(flag: Flag, value: object, origin: str) -> str:
 
 def _type_of(value: object) -> str:
     """For error texts. Never the content of a list or mapping: with aliases a short file can hold an endless one."""
+    if value is None:
+        return "nothing"
     if isinstance(value, dict):
         return "a mapping"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "a list"
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
