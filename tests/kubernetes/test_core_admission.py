@@ -21,7 +21,6 @@ from tests.kubernetes.stage import CRD
 
 NAMESPACE = "kvorum-admission"
 IMAGES = Images("registry.example.com/kvorum:0.1.0")
-MUST_FIT = "the database, its copy while it is defragmented, a received snapshot and the log must fit"
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +60,11 @@ WRONG: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"version": "0.1 beta"}, "spec.version", "should match"),
     ({"storage": {"size": "8GB"}}, "spec.storage.size", "must be a size, like 512Mi or 2Gi"),
     ({"storage": {"size": -1}}, "spec.storage.size", "must be a size, like 512Mi or 2Gi"),
+    ({"engine": "etcd", "version": "v3.6.5"}, "spec.version", "must be 3.5.16 or a later 3.5 with engine etcd"),
+    ({"engine": "etcd", "version": "3.5.15"}, "spec.version", "must be 3.5.16 or a later 3.5 with engine etcd"),
     ({"storage": {"size": "6Gi"}}, "spec.storage.size", "must be at least 3 times settings.databaseQuota and 1Gi"),
-    ({"storage": {"size": "7167Mi"}}, "spec.storage.size", MUST_FIT),
-    ({"settings": {"databaseQuota": "4Gi"}}, "spec.storage.size", MUST_FIT),
+    ({"storage": {"size": "7167Mi"}}, "spec.storage.size", "as 7Gi for 2Gi, 13Gi for 4Gi or 25Gi for 8Gi"),
+    ({"settings": {"databaseQuota": "4Gi"}}, "spec.storage.size", "or settings.databaseQuota to be less"),
     ({"storage": {"className": "Fast"}}, "spec.storage.className", "should match"),
     ({"settings": {"databaseQuota": 8}}, "spec.settings.databaseQuota", "must be at least 64Mi"),
     ({"settings": {"databaseQuota": "big"}}, "spec.settings.databaseQuota", "must be a size, like 512Mi or 2Gi"),
@@ -192,6 +193,8 @@ RIGHT: tuple[dict[str, Any], ...] = (
     {},
     {"replicas": 0},
     {"engine": "etcd", "version": "3.5.30", "replicas": 9},
+    {"engine": "etcd", "version": "v3.5.16-arm64"},
+    {"version": "0.1.0"},
     {"storage": {"size": "7Gi", "className": "fast.ssd"}},
     {"storage": {"size": 7516192768}},
     {"storage": {"size": "7516192768"}},

@@ -264,19 +264,29 @@ class DeletionPolicy(StrEnum):
     DELETE = "Delete"
 
 
+SIZE_WHY = f"or settings.databaseQuota to be less: {MUST_FIT}"
 SIZE_RULE = Rule(
     "!isQuantity(string(self.storage.size)) || !isQuantity(string(self.settings.databaseQuota)) || "
     "!quantity(string(self.storage.size)).isLessThan("
     f"quantity('{STORAGE_MORE}')" + ".add(quantity(string(self.settings.databaseQuota)))" * STORAGE_PER_QUOTA + ")",
-    f"must be at least {STORAGE_PER_QUOTA} times settings.databaseQuota and {STORAGE_MORE}, as 7Gi for 2Gi: {MUST_FIT}",
+    # By examples: a text with a number that was computed costs more than the API server allows a rule.
+    f"must be at least {STORAGE_PER_QUOTA} times settings.databaseQuota and {STORAGE_MORE}, as 7Gi for 2Gi, 13Gi for "
+    f"4Gi or 25Gi for 8Gi, {SIZE_WHY}",
     field="storage.size",
+)
+ETCD_VERSION_PATTERN = r"^v?3\.5\.(1[6-9]|[2-9][0-9])([^0-9]|$)"  # as engines.py locally: what was tried
+ETCD_VERSION_MESSAGE = "must be 3.5.16 or a later 3.5 with engine etcd, like 3.5.30: no other one is promised yet"
+ETCD_VERSION_RULE = Rule(
+    f"self.engine != 'etcd' || !has(self.version) || self.version.matches({quoted(ETCD_VERSION_PATTERN)})",
+    ETCD_VERSION_MESSAGE,
+    field="version",
 )
 
 
 class Spec(Model):
     """What the cluster should be. Only `replicas` is usually worth writing down."""
 
-    model_config = ConfigDict(json_schema_extra=cel(SIZE_RULE))
+    model_config = ConfigDict(json_schema_extra=cel(SIZE_RULE, ETCD_VERSION_RULE))
 
     replicas: Annotated[StrictInt, Field(ge=0, le=REPLICAS_MAX)] = Field(
         default=3,
@@ -299,7 +309,7 @@ class Spec(Model):
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$",
         max_length=128,
         description="The version of the engine, which is the tag of its image; absent: the operator's default. "
-        "A change is rolled out one member at a time.",
+        "With engine etcd 3.5.16 or a later 3.5. A change is rolled out one member at a time.",
     )
     storage: Storage = Field(default=Storage(), description="The volume each member keeps its data on.")
     settings: Settings = Field(default=Settings(), description="What members are started with.")
@@ -459,11 +469,14 @@ def wrong_on_kubernetes(cluster: KVCluster) -> Iterator[str]:
         yield f"metadata.name: {NAME_MESSAGE} (it is {name!r})"
     if size.value < STORAGE_PER_QUOTA * quota.value + STORAGE_MORE.value:
         yield f"spec.storage.size: {storage_message(quota)} (it is {str(size)!r})"
+    version = cluster.spec.version
+    if cluster.spec.engine is Engine.ETCD and version is not None and not re.match(ETCD_VERSION_PATTERN, version):
+        yield f"spec.version: {ETCD_VERSION_MESSAGE} (it is {version!r})"
 
 
 def storage_message(quota: Quantity) -> str:
     least = Quantity.at_least(STORAGE_PER_QUOTA * quota.value + STORAGE_MORE.value)
-    return f"must be at least {least}, {STORAGE_PER_QUOTA} times settings.databaseQuota and {STORAGE_MORE}: {MUST_FIT}"
+    return f"must be at least {least}, {STORAGE_PER_QUOTA} times settings.databaseQuota and {STORAGE_MORE}, {SIZE_WHY}"
 
 
 def status_of(raw: Mapping[str, Any]) -> Status:

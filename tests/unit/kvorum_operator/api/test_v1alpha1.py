@@ -218,8 +218,23 @@ def test_volume_too_small_for_the_quota_is_refused_on_kubernetes_and_means_nothi
     with pytest.raises(InvalidCluster) as caught:
         parse_spec(document(**spec))
     (found,) = caught.value.problems
-    assert found.startswith(f"spec.storage.size: must be at least {least}, 3 times settings.databaseQuota and 1Gi")
+    assert found.startswith(f"spec.storage.size: must be at least {least}, 3 times settings.databaseQuota")
     parse_spec(document(**{**spec, "storage": {"size": least}}))
+
+
+@pytest.mark.parametrize(
+    "version", ["3.6.5", "v3.6.5", "3.4.30", "3.5.15", "3.5.3", "v3.5", "3.5.160", "3x5.30", "latest"]
+)
+def test_version_of_etcd_that_is_not_promised_is_refused_on_kubernetes_and_means_nothing_locally(version: str) -> None:
+    parse(document(engine="etcd", version=version))
+    with pytest.raises(InvalidCluster, match=r"^spec.version: must be 3\.5\.16 or a later 3\.5 with engine etcd"):
+        parse_spec(document(engine="etcd", version=version))
+    parse_spec(document(engine="kvorum", version=version))
+
+
+@pytest.mark.parametrize("version", ["3.5.16", "v3.5.30", "3.5.21-arm64"])
+def test_version_of_etcd_that_is_promised_is_taken_with_and_without_its_v(version: str) -> None:
+    parse_spec(document(engine="etcd", version=version))
 
 
 def test_name_of_another_clusters_service_is_refused_on_kubernetes() -> None:
