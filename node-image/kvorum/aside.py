@@ -7,6 +7,7 @@ nobody could ask it why. The peer port stays closed: to the other members it is 
 import asyncio
 import logging
 
+from kvorum.api.access import Access
 from kvorum.api.bystander import Bystander, Trouble
 from kvorum.config import Config
 from kvorum.flags import Url
@@ -19,7 +20,6 @@ from kvorum.wire.http2 import Limits
 
 log = logging.getLogger(__name__)
 
-HTTP_BODY_BYTES_MAX = 64 << 10
 MESSAGE_BYTES_SPARE = 512 << 10  # etcd's: the gRPC layer takes this much more than the server will
 DRAIN_S = 1.0  # for calls that are under way when the node stops
 NEVER_S = float("inf")
@@ -59,7 +59,7 @@ class Aside:
         log.critical("%s: %s", trouble.state, "\n  ".join(trouble.lines))
         answers = Bystander(trouble, name=config.name, claimed_version=config.claim_etcd_version)
         table = Routes(unary=answers.unary(), streams=answers.streams(), message_bytes_max=message_bytes_max(config))
-        return cls(await open_client_ports(config, table, answers.handle))
+        return cls(await open_client_ports(config, table, answers.handle, answers.handle))
 
     async def stop(self) -> None:
         await asyncio.gather(*(listener.close(grace_s=DRAIN_S) for listener in self._listeners))
@@ -69,21 +69,31 @@ def message_bytes_max(config: Config) -> int:
     return config.max_request_bytes + MESSAGE_BYTES_SPARE
 
 
-async def open_client_ports(config: Config, table: Routes, handle: HttpHandler) -> list[Listener]:
+def http_body_bytes_max(config: Config) -> int:
+    """A message's bytes are base64 in JSON, a third longer; names, numbers and blanks come to them."""
+    return 2 * message_bytes_max(config)
+
+
+async def open_client_ports(
+    config: Config, table: Routes, handle: HttpHandler, handle_metrics: HttpHandler
+) -> list[Listener]:
     """The ports for clients and for metrics, open. Raises CannotListen."""
+    access = Access(handle, origins=config.cors, hosts=config.host_whitelist)
     limits = Limits(
         streams_max=config.max_concurrent_streams,
         ping_interval_min_s=config.grpc_keepalive_min_time_ms / 1000,
         silence_s=config.grpc_keepalive_interval_ms / 1000 or NEVER_S,
         answer_s=config.grpc_keepalive_timeout_ms / 1000,
     )
-    ports: tuple[tuple[Routes | None, tuple[Url, ...], str], ...] = (
-        (table, config.listen_client_urls, "--listen-client-urls"),
-        (None, config.listen_metrics_urls, "--listen-metrics-urls"),
+    ports: tuple[tuple[Routes | None, HttpHandler, tuple[Url, ...], str], ...] = (
+        (table, access.handle, config.listen_client_urls, "--listen-client-urls"),
+        (None, handle_metrics, config.listen_metrics_urls, "--listen-metrics-urls"),
     )
     listeners: list[Listener] = []
-    for routes, urls, flag in ports:
-        listener = Listener(routes, handle, limits=limits, http_body_bytes_max=HTTP_BODY_BYTES_MAX, log=log, flag=flag)
+    for routes, http, urls, flag in ports:
+        listener = Listener(
+            routes, http, limits=limits, http_body_bytes_max=http_body_bytes_max(config), log=log, flag=flag
+        )
         listeners.append(listener)
         for url in urls:
             await listener.listen(str(url), reuse_port=config.socket_reuse_port)

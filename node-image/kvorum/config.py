@@ -94,6 +94,9 @@ class Config:
     grpc_keepalive_interval_ms: int  # 0: never ping
     grpc_keepalive_timeout_ms: int
     socket_reuse_port: bool
+    enable_grpc_gateway: bool
+    cors: tuple[str, ...]  # origins; none: all
+    host_whitelist: tuple[str, ...]  # none or `*`: all
     strict_reconfig_check: bool
     pre_vote: bool
     force_new_cluster: bool
@@ -326,6 +329,11 @@ class _Values:
         assert isinstance(value, tuple), name
         return value
 
+    def origins(self, name: str) -> tuple[str, ...]:
+        """None for `*`: all."""
+        value = self._value(name)
+        return tuple(map(str, value)) if isinstance(value, tuple) else ()
+
     def texts(self, name: str) -> tuple[str, ...]:
         value = self._value(name)
         assert isinstance(value, tuple), name
@@ -397,6 +405,9 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         grpc_keepalive_interval_ms=values.milliseconds("grpc-keepalive-interval"),
         grpc_keepalive_timeout_ms=values.milliseconds("grpc-keepalive-timeout"),
         socket_reuse_port=values.boolean("socket-reuse-port"),
+        enable_grpc_gateway=values.boolean("enable-grpc-gateway"),
+        cors=values.origins("cors"),
+        host_whitelist=values.texts("host-whitelist"),
         strict_reconfig_check=values.boolean("strict-reconfig-check"),
         pre_vote=values.boolean("pre-vote"),
         force_new_cluster=values.boolean("force-new-cluster"),

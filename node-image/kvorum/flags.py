@@ -296,8 +296,8 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("cipher-suites", LIST, "", REFUSED, "cipher suites of TLS", _NO_TLS),
         Flag("tls-min-version", TEXT, "TLS1.2", REFUSED, "oldest version of TLS", _NO_TLS),
         Flag("tls-max-version", TEXT, "", REFUSED, "newest version of TLS", _NO_TLS),
-        Flag("cors", ORIGINS, "*", REFUSED, "web origins allowed", "there is no JSON gateway yet"),
-        Flag("host-whitelist", LIST, "*", REFUSED, "host names allowed over HTTP", "every name is allowed here"),
+        Flag("cors", ORIGINS, "*", HONOURED, "web origins whose pages may ask"),
+        Flag("host-whitelist", LIST, "*", HONOURED, "host names that may be asked for by HTTP without TLS"),
     )),
     ("Authentication", (
         Flag("auth-token", TEXT, "simple", REFUSED, "kind of tokens", _NO_AUTH),
@@ -312,7 +312,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("log-rotation-config-json", TEXT, '{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}', IGNORED, "how to rotate log files", "log files grow; rotate outside"),
         Flag("enable-pprof", BOOL, "false", REFUSED, "serve profiles of a Go program", "this is not one"),
         Flag("metrics", TEXT, "basic", REFUSED, "basic or extensive", "histograms of every call are not kept"),
-        Flag("enable-grpc-gateway", BOOL, "true", REFUSED, "serve JSON over HTTP/1.1", "the JSON gateway comes with a later version; until then it is off", ("false",)),
+        Flag("enable-grpc-gateway", BOOL, "true", HONOURED, "serve the API as JSON over HTTP, below /v3/"),
     )),
     ("v2 proxy", (
         Flag("proxy", choice("off", "readonly", "on"), "off", REFUSED, "be a proxy and no member", _NO_PROXY),

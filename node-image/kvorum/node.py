@@ -20,12 +20,13 @@ from google.protobuf.message import DecodeError
 from kvorum import birth
 from kvorum.api import http, metrics, routes
 from kvorum.api.bystander import Trouble
+from kvorum.api.gateway import Gateway
 from kvorum.aside import DRAIN_S, lines_of, message_bytes_max, open_client_ports, trouble_of
 from kvorum.birth import Birth
 from kvorum.config import Config
 from kvorum.flags import Url
 from kvorum.net.call import Routes
-from kvorum.net.listener import CannotListen, Listener, bind
+from kvorum.net.listener import CannotListen, HttpHandler, Listener, bind
 from kvorum.peer.discovery import Discovery
 from kvorum.peer.handlers import Handlers
 from kvorum.peer.identity import Identity
@@ -329,11 +330,14 @@ class Node:
 
     async def _listen_clients(self) -> None:
         config, server = self._config, self.server
-        table = Routes(
-            unary=routes.unary(server), streams=routes.streams(server), message_bytes_max=message_bytes_max(config)
-        )
-        endpoints = http.Endpoints(server, self._describe, self._traffic)
-        self._listeners += await open_client_ports(config, table, endpoints.handle)
+        unary, streams, bytes_max = routes.unary(server), routes.streams(server), message_bytes_max(config)
+        others: dict[str, HttpHandler] = {}
+        if config.enable_grpc_gateway:
+            gateway = Gateway(unary=unary, streams=streams, message_bytes_max=bytes_max)
+            others["/v3/"] = others["/v3beta/"] = gateway.handle
+        endpoints = http.Endpoints(server, self._describe, self._traffic, others)
+        table = Routes(unary=unary, streams=streams, message_bytes_max=bytes_max)
+        self._listeners += await open_client_ports(config, table, endpoints.handle, endpoints.probe)
 
     def _traffic(self) -> metrics.Traffic:
         peers = self._transport.traffic()

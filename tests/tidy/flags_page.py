@@ -7,6 +7,7 @@ from kvorum.flags import CLAIM, FLAGS, GROUPS, Flag, Status, variable
 
 CONFIG = "tests/unit/kvorum/test_config.py"
 SNAPSHOTS = "tests/e2e/test_snapshots.py"
+GATEWAY = "tests/e2e/test_gateway_flags.py::test_hosts_origins_and_the_gateway_are_as_the_flags_say"
 EFFECT = "tests/e2e/test_flags.py"  # on a running node, and on a real etcd beside it
 
 REFUSED_BY = f"{CONFIG}::test_what_is_not_supported_yet_is_refused_by_name"
@@ -55,6 +56,9 @@ SHOWN_BY = {
     "experimental-corrupt-check-time": "tests/e2e/test_corruption.py::test_a_flipped_value_raises_the_alarm",
     "experimental-compact-hash-check-enabled": "tests/e2e/test_corruption.py::test_a_flipped_value_raises_the_alarm",
     "experimental-compact-hash-check-time": "tests/e2e/test_corruption.py::test_a_flipped_value_raises_the_alarm",
+    "cors": GATEWAY,
+    "host-whitelist": GATEWAY,
+    "enable-grpc-gateway": GATEWAY,
     "force-new-cluster": "tests/e2e/test_force_new_cluster.py::test_one_member_of_three_goes_on_alone_with_its_data",
     "config-file": f"{EFFECT}::test_a_config_file_is_all_that_counts",
     "version": f"{CONFIG}::test_the_version_is_etcds_line_first_and_ours_second",

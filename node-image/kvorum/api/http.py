@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from kvorum import __version__
 from kvorum.api import metrics
-from kvorum.net.listener import HttpRequest, HttpResponse, Respond
+from kvorum.net.listener import Exchange, HttpHandler, HttpRequest, HttpResponse, Respond
 from kvorum.raft.core import Role
 from kvorum.raft.message import NONE
 from kvorum.server import reconfiguration
@@ -36,16 +36,35 @@ class Endpoints:
     """Answers GET requests; respond is called once, now or when the log has answered."""
 
     def __init__(
-        self, server: Server, describe: Callable[[], Mapping[str, object]], traffic: Callable[[], metrics.Traffic]
+        self,
+        server: Server,
+        describe: Callable[[], Mapping[str, object]],
+        traffic: Callable[[], metrics.Traffic],
+        others: Mapping[str, HttpHandler] | None = None,
     ) -> None:
-        """What whoever started the node knows: the identity part of /kvorum/v1/member, and the ports' traffic."""
+        """What whoever started the node knows: the identity part of /kvorum/v1/member, and the ports' traffic.
+
+        others: who answers what begins with `/v3/` and the like, by that beginning.
+        """
         self._server = server
+        self._others = others or {}
         self._describe = describe
         self.traffic = traffic
         self.health_successes = 0
         self.health_failures = 0
 
-    def handle(self, request: HttpRequest, respond: Respond) -> None:
+    def handle(self, request: HttpRequest, exchange: Exchange) -> None:
+        """On the client port."""
+        if self._others:
+            beginning = request.path[: request.path.find("/", 1) + 1]
+            other = self._others.get(beginning)
+            if other is not None:
+                other(request, exchange)
+                return
+        self.probe(request, exchange)
+
+    def probe(self, request: HttpRequest, respond: Respond) -> None:
+        """What the metrics port answers, too."""
         path = request.path
         if path in ("/livez", "/readyz") or path.startswith(("/livez/", "/readyz/")):
             answer: Callable[[HttpRequest, Respond], None] = self._checks

@@ -63,12 +63,21 @@ class HttpStream(Protocol):
 class Exchange(Protocol):
     """How a request is answered: by a call with the whole response, or by open(), once, now or later.
 
+    secure: the request came by TLS. common_name: of the client's certificate, verified; None without one.
+    headers: added to those of the answer.
     on_close: the client went before the answer was whole. Set it while the request is handled, or not at all: with it a
     client that sends no more counts as gone, as in Go's server; without it such a client still gets its answer. A
     client that is gone by the time of an answer is no error.
     """
 
+    headers: Sequence[tuple[str, str]]
     on_close: Callable[[], None] | None
+
+    @property
+    def secure(self) -> bool: ...
+
+    @property
+    def common_name(self) -> str | None: ...
 
     def __call__(self, response: HttpResponse, /) -> None: ...
 
@@ -515,16 +524,26 @@ class _HttpPort(_Port):
 class _Exchange:
     """One request of HTTP/1.1 and its answer, whole or in chunks: an Exchange, and its own HttpStream."""
 
-    __slots__ = ("_keep_alive", "_port", "_streaming", "_transport", "on_close", "on_writable", "request")
+    __slots__ = ("_keep_alive", "_port", "_streaming", "_transport", "headers", "on_close", "on_writable", "request")
 
     def __init__(self, port: _HttpPort, transport: asyncio.Transport, request: http1.Request) -> None:
         self.request = request
+        self.headers: Sequence[tuple[str, str]] = ()
         self.on_close: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
         self._port = port
         self._transport = transport
         self._streaming = False
         self._keep_alive = False
+
+    @property
+    def secure(self) -> bool:
+        return bool(self._transport.get_extra_info("tls"))
+
+    @property
+    def common_name(self) -> str | None:
+        name = self._transport.get_extra_info("common_name")
+        return name if isinstance(name, str) else None
 
     @property
     def is_open_ended(self) -> bool:
@@ -535,10 +554,9 @@ class _Exchange:
             return
         self._require_unanswered()
         keep_alive = self._port.keeps_alive(self.request)
+        headers = [*self.headers, *response.headers]
         self._transport.write(
-            http1.response(
-                response.status, response.body, response.headers, keep_alive=keep_alive, method=self.request.method
-            )
+            http1.response(response.status, response.body, headers, keep_alive=keep_alive, method=self.request.method)
         )
         self._end(keep_alive=keep_alive)
 
@@ -548,7 +566,9 @@ class _Exchange:
             self._streaming = True
             chunked = [("Transfer-Encoding", "chunked")] if self.request.minor else []  # 1.0 knows only the end itself
             self._keep_alive = bool(chunked) and self._port.keeps_alive(self.request)
-            self._transport.write(http1.response_head(status, [*headers, *chunked], keep_alive=self._keep_alive))
+            self._transport.write(
+                http1.response_head(status, [*self.headers, *headers, *chunked], keep_alive=self._keep_alive)
+            )
         return self
 
     @property

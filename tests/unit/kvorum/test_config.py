@@ -220,7 +220,6 @@ OTHER_WORDS = {
     "v2-deprecation": "gone",
     "proxy": "on",
     "listen-client-http-urls": "http://127.0.0.1:1",
-    "cors": "http://a:1",
 }
 
 
@@ -268,9 +267,24 @@ def test_addresses_and_outputs_of_later_versions_are_refused_by_name(argv: list[
     assert refused(*argv).lines[0].startswith(f"{argv[0]} is not supported yet")
 
 
-def test_the_gateway_that_is_not_there_may_be_switched_off_but_not_on() -> None:
-    load(["--enable-grpc-gateway=false"], {})
-    assert "gateway" in refused("--enable-grpc-gateway").lines[0]
+def test_the_gateway_is_there_unless_it_is_switched_off() -> None:
+    assert load([], {}).enable_grpc_gateway
+    assert not load(["--enable-grpc-gateway=false"], {}).enable_grpc_gateway
+
+
+@pytest.mark.parametrize(
+    ("argv", "origins", "hosts"),
+    [
+        ([], (), ("*",)),
+        (["--cors=*", "--host-whitelist="], (), ()),
+        (["--cors=https://b:2,http://a:1", "--host-whitelist=a,b,a"], ("http://a:1", "https://b:2"), ("a", "b")),
+    ],
+)
+def test_origins_and_hosts_are_all_unless_some_are_named(
+    argv: list[str], origins: tuple[str, ...], hosts: tuple[str, ...]
+) -> None:
+    config = load(argv, {})
+    assert (config.cors, config.host_whitelist) == (origins, hosts)
 
 
 # ---- environment -----------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Asked:
         answered: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         path, _, query = target.partition("?")
         request = HttpRequest(method, target, path, query, headers={}, minor=1, keep_alive=True)
-        self.endpoints.handle(request, answered.set_result)  # which refuses a second answer
+        self.endpoints.probe(request, answered.set_result)  # which refuses a second answer
         return await asyncio.wait_for(answered, ANSWER_S)
 
     async def text(self, target: str) -> tuple[int, str]:

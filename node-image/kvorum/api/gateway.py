@@ -1,0 +1,375 @@
+"""etcd's gateway: its gRPC methods as JSON over HTTP (etcd.md 1.3).
+
+A request becomes a call, which goes to the handler that takes it over gRPC; what that answers becomes JSON. No method
+is known here but by its path and the names of its messages, no rule of the store stands here. Statuses, bodies and
+headers are those of grpc-gateway; of its two versions, errors carry the fields of both.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from google.protobuf.message import Message
+
+from kvorum.api import proto_json
+from kvorum.api.proto_json import BadJson, Object
+from kvorum.etcdpb import rpc_pb2 as rpc
+from kvorum.net.call import Call
+from kvorum.net.listener import Exchange, HttpRequest, HttpResponse, HttpStream
+from kvorum.state import refusal
+from kvorum.wire import grpc
+from kvorum.wire.grpc import Code
+
+Handler = Callable[[Call], None]
+
+JSON: Final = ("Content-Type", "application/json")
+ANSWERED: Final = (JSON, ("Grpc-Metadata-Content-Type", "application/grpc"))
+METADATA: Final = "grpc-metadata-"  # before the name of a header that is meant for the call
+
+# Of HTTP, by the code of gRPC.
+STATUSES: Final = {
+    0: 200, 1: 499, 2: 500, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429,
+    9: 400, 10: 409, 11: 400, 12: 501, 13: 500, 14: 503, 15: 500, 16: 401,
+}  # fmt: skip
+REASONS: Final = {
+    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict",
+    429: "Too Many Requests", 499: "Client Closed Request", 500: "Internal Server Error", 501: "Not Implemented",
+    503: "Service Unavailable", 504: "Gateway Timeout",
+}  # fmt: skip
+
+
+class Method(NamedTuple):
+    """request and response: their messages. many: the client, too, may send several messages in one call."""
+
+    path: str  # of gRPC
+    request: Any
+    response: Any
+    many: bool = False
+
+
+def _methods(service: str, paths: Mapping[str, str], messages: Any) -> dict[str, Method]:
+    """paths: of HTTP, each with the method's name and, behind a blank, that of its messages where it is another."""
+    found = {}
+    for path, names in paths.items():
+        name, _, stem = names.partition(" ")
+        request = getattr(messages, f"{stem or name}Request")
+        response = getattr(messages, f"{stem or name}Response")
+        found[f"/v3/{path}"] = Method(f"/{service}/{name}", request, response, name in ("Watch", "LeaseKeepAlive"))
+    return found
+
+
+METHODS: Final[dict[str, Method]] = {
+    **_methods(
+        "etcdserverpb.KV",
+        {
+            "kv/range": "Range",
+            "kv/put": "Put",
+            "kv/deleterange": "DeleteRange",
+            "kv/txn": "Txn",
+            "kv/compaction": "Compact Compaction",
+        },
+        rpc,
+    ),
+    **_methods("etcdserverpb.Watch", {"watch": "Watch"}, rpc),
+    **_methods(
+        "etcdserverpb.Lease",
+        {
+            "lease/grant": "LeaseGrant",
+            "lease/revoke": "LeaseRevoke",
+            "kv/lease/revoke": "LeaseRevoke",
+            "lease/keepalive": "LeaseKeepAlive",
+            "lease/timetolive": "LeaseTimeToLive",
+            "kv/lease/timetolive": "LeaseTimeToLive",
+            "lease/leases": "LeaseLeases",
+            "kv/lease/leases": "LeaseLeases",
+        },
+        rpc,
+    ),
+    **_methods(
+        "etcdserverpb.Cluster",
+        {
+            "cluster/member/add": "MemberAdd",
+            "cluster/member/remove": "MemberRemove",
+            "cluster/member/update": "MemberUpdate",
+            "cluster/member/list": "MemberList",
+            "cluster/member/promote": "MemberPromote",
+        },
+        rpc,
+    ),
+    **_methods(
+        "etcdserverpb.Maintenance",
+        {
+            "maintenance/alarm": "Alarm",
+            "maintenance/status": "Status",
+            "maintenance/defragment": "Defragment",
+            "maintenance/hash": "Hash",
+            "maintenance/hashkv": "HashKV",
+            "maintenance/snapshot": "Snapshot",
+            "maintenance/transfer-leadership": "MoveLeader",
+            "maintenance/downgrade": "Downgrade",
+        },
+        rpc,
+    ),
+    **_methods(
+        "etcdserverpb.Auth",
+        {
+            "auth/enable": "AuthEnable",
+            "auth/disable": "AuthDisable",
+            "auth/status": "AuthStatus",
+            "auth/authenticate": "Authenticate",
+            "auth/user/add": "UserAdd AuthUserAdd",
+            "auth/user/get": "UserGet AuthUserGet",
+            "auth/user/list": "UserList AuthUserList",
+            "auth/user/delete": "UserDelete AuthUserDelete",
+            "auth/user/changepw": "UserChangePassword AuthUserChangePassword",
+            "auth/user/grant": "UserGrantRole AuthUserGrantRole",
+            "auth/user/revoke": "UserRevokeRole AuthUserRevokeRole",
+            "auth/role/add": "RoleAdd AuthRoleAdd",
+            "auth/role/get": "RoleGet AuthRoleGet",
+            "auth/role/list": "RoleList AuthRoleList",
+            "auth/role/delete": "RoleDelete AuthRoleDelete",
+            "auth/role/grant": "RoleGrantPermission AuthRoleGrantPermission",
+            "auth/role/revoke": "RoleRevokePermission AuthRoleRevokePermission",
+        },
+        rpc,
+    ),
+}
+
+
+class Gateway:
+    """Answers what begins with /v3/, and with its older name /v3beta/.
+
+    unary, streams: who takes which method, as with net.call.Routes, whose limit on messages is here, too.
+    """
+
+    def __init__(self, *, unary: Mapping[str, Handler], streams: Mapping[str, Handler], message_bytes_max: int) -> None:
+        self._unary = unary
+        self._streams = streams
+        self._message_bytes_max = message_bytes_max
+
+    def handle(self, request: HttpRequest, exchange: Exchange) -> None:
+        path = request.path
+        method = METHODS.get("/v3/" + path.removeprefix("/v3beta/") if path.startswith("/v3beta/") else path)
+        if method is None:
+            refuse(exchange, refusal.NOT_FOUND, "Not Found")
+        elif request.method != "POST":
+            refuse(exchange, refusal.UNIMPLEMENTED, "Method Not Allowed")
+        else:
+            self._call(method, request, exchange)
+
+    def _call(self, method: Method, request: HttpRequest, exchange: Exchange) -> None:
+        try:
+            timeout_s = _timeout_s(request)
+            messages = self._messages(method, request)
+            first = next(messages, None)
+        except BadJson as bad:
+            refuse(exchange, refusal.INVALID_ARGUMENT, str(bad))
+            return
+        except grpc.BadMessage as bad:
+            refuse(exchange, bad.status.code, bad.status.message)
+            return
+        call = GatewayCall(method, request, exchange, timeout_s)
+        handler = self._unary.get(method.path)
+        if handler is not None:
+            call.body = b"" if first is None else first
+            handler(call)
+            return
+        handler = self._streams.get(method.path)
+        if handler is None:
+            service, _, name = method.path[1:].partition("/")
+            call.fail(Code.UNIMPLEMENTED, f"unknown method {name} for service {service}")
+            return
+        call.streams = True
+        handler(call)
+        if first is None and not method.many:
+            first = b""
+        call.feed(first, messages if method.many else iter(()))
+
+    def _messages(self, method: Method, request: HttpRequest) -> Iterator[bytes]:
+        """What the body holds, as messages of gRPC. Raises BadJson and grpc.BadMessage, each when it comes to it."""
+        try:
+            text = request.body.decode()
+        except UnicodeDecodeError:
+            raise BadJson("proto: syntax error: invalid UTF-8") from None
+        for document in proto_json.documents(text):
+            yield self._message(method, document)
+
+    def _message(self, method: Method, document: Object) -> bytes:
+        message: Message = method.request()
+        proto_json.read(message, document)
+        encoded = message.SerializeToString()
+        if len(encoded) > self._message_bytes_max:
+            raise grpc.BadMessage(grpc.too_large(len(encoded), self._message_bytes_max))
+        return encoded
+
+
+def _timeout_s(request: HttpRequest) -> float | None:
+    """Raises BadJson."""
+    timeout = request.headers.get("grpc-timeout")
+    if timeout is None:
+        return None
+    try:
+        return grpc.read_timeout(timeout.encode("latin-1"))
+    except ValueError:
+        raise BadJson(f"invalid grpc-timeout: {timeout}") from None
+
+
+def refuse(exchange: Exchange, code: int, message: str) -> None:
+    exchange(HttpResponse(STATUSES.get(code, 500), error_body(code, message), (JSON,)))
+
+
+def error_body(code: int, message: str) -> bytes:
+    """error and message are the same text: one version of grpc-gateway has both, the other the second."""
+    return _dumps({"error": message, "message": message, "code": code})
+
+
+def error_line(code: int, message: str) -> bytes:
+    """Of a stream: the names of both versions, too."""
+    status = STATUSES.get(code, 500)
+    told = {
+        "code": code,
+        "message": message,
+        "grpc_code": code,
+        "http_code": status,
+        "http_status": REASONS.get(status, "OK"),
+    }
+    return _dumps({"error": told}) + b"\n"
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+class GatewayCall:
+    """A call that came as JSON: a net.call.Call.
+
+    The head of a stream goes out with its first message, since an error before it is an answer of its own.
+    """
+
+    def __init__(self, method: Method, request: HttpRequest, exchange: Exchange, timeout_s: float | None) -> None:
+        self.body = b""
+        self.cancelled = False
+        self.streams = False  # otherwise unary
+        self.on_message: Callable[[bytes], None] | None = None
+        self.on_end: Callable[[], None] | None = None
+        self.on_writable: Callable[[], None] | None = None
+        self.timeout_s = timeout_s
+        self._method = method
+        self._request = request
+        self._exchange = exchange
+        self._stream: HttpStream | None = None
+        self._on_close: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if timeout_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire)
+
+    @property
+    def path(self) -> str:
+        return self._method.path
+
+    @property
+    def common_name(self) -> str | None:
+        return None  # as in etcd: a certificate is the gateway's, not its client's
+
+    def metadata(self, name: str) -> str | None:
+        headers = self._request.headers
+        found = headers.get("authorization") if name == "authorization" else None
+        if found is None:
+            found = headers.get(METADATA + name)
+        return None if found is None else found.removeprefix("Bearer ")
+
+    @property
+    def buffered_bytes(self) -> int:
+        return 0 if self._stream is None else self._stream.buffered_bytes
+
+    @property
+    def on_close(self) -> Callable[[], None] | None:
+        return self._on_close
+
+    @on_close.setter
+    def on_close(self, told: Callable[[], None] | None) -> None:
+        """Only who wants to know that the client is gone is told: an answer may go to one that said no more."""
+        self._on_close = told
+        (self._stream or self._exchange).on_close = None if told is None else self._left
+
+    # What comes in
+
+    def feed(self, first: bytes | None, more: Iterator[bytes]) -> None:
+        """The messages, and that there are no others. What is no message ends them, as in etcd, without an error."""
+        message = first
+        while message is not None and self.on_message is not None:
+            self.on_message(message)
+            try:
+                message = next(more, None)
+            except (BadJson, grpc.BadMessage):
+                message = None
+        if self.on_end is not None:
+            self.on_end()
+
+    def _left(self) -> None:
+        """The client is gone."""
+        told = self._on_close
+        self.cancelled = True
+        self._let_go()
+        if told is not None:
+            told()
+
+    def _expire(self) -> None:
+        """The client waits no longer, by its own word, but for this answer."""
+        told = self._on_close
+        self.finish(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+        self.cancelled = True
+        if told is not None:
+            told()
+
+    # Answers
+
+    def reply(self, body: bytes) -> None:
+        if self.streams:
+            self.push(body)
+            self.finish()
+        elif not self.cancelled:
+            self._let_go()
+            text = proto_json.write(self._method.response.FromString(body))
+            self._exchange(HttpResponse(200, text.encode(), ANSWERED))
+
+    def fail(self, code: int, message: str) -> None:
+        self.finish(code, message)
+
+    def push(self, body: bytes) -> None:
+        if self.cancelled:
+            return
+        stream = self._stream
+        if stream is None:
+            stream = self._stream = self._exchange.open(200, ANSWERED)
+            stream.on_close = self._left
+            stream.on_writable = self._writable
+        text = proto_json.write(self._method.response.FromString(body))
+        stream.write(f'{{"result":{text}}}\n'.encode())
+
+    def _writable(self) -> None:
+        if self.on_writable is not None:
+            self.on_writable()
+
+    def finish(self, code: int = 0, message: str = "") -> None:
+        if self.cancelled:
+            return
+        stream = self._stream
+        self._let_go()
+        if stream is not None:
+            if code:
+                stream.write(error_line(code, message))
+            stream.close()
+        elif code:
+            refuse(self._exchange, code, message)
+        else:
+            self._exchange(HttpResponse(200))
+
+    def _let_go(self) -> None:
+        self.on_message = self.on_end = self.on_writable = None
+        self._on_close = None
+        self._exchange.on_close = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
