@@ -17,7 +17,7 @@ from kvorum.server.snapshots import raft_log_from
 from kvorum.state.dict_store import DictStore
 from kvorum.state.machine import CONF_STATE, CONSISTENT_INDEX, TERM, Machine
 from kvorum.state.membership import decode_conf_state
-from kvorum.state.store import META, TABLES
+from kvorum.state.store import ALL_TABLES, META
 from kvorum.storage.entry_codec import encode_metadata
 from kvorum.storage.fault import StorageFault
 from kvorum.storage.replay import Replay
@@ -64,7 +64,7 @@ class CrashStore(DictStore):
 
 
 def empty_tables() -> Tables:
-    return {table: {} for table in TABLES}
+    return {table: {} for table in ALL_TABLES}
 
 
 def applied_index(tables: Mapping[str, Mapping[bytes, bytes]]) -> int:

@@ -138,10 +138,10 @@ class V2Request(_message.Message):
     REFRESH_FIELD_NUMBER: _ClassVar[int]
     ID: int
     Method: str
-    Path: str
-    Val: str
+    Path: bytes
+    Val: bytes
     Dir: bool
-    PrevValue: str
+    PrevValue: bytes
     PrevIndex: int
     PrevExist: bool
     Expiration: int
@@ -153,7 +153,7 @@ class V2Request(_message.Message):
     Time: int
     Stream: bool
     Refresh: bool
-    def __init__(self, ID: _Optional[int] = ..., Method: _Optional[str] = ..., Path: _Optional[str] = ..., Val: _Optional[str] = ..., Dir: _Optional[bool] = ..., PrevValue: _Optional[str] = ..., PrevIndex: _Optional[int] = ..., PrevExist: _Optional[bool] = ..., Expiration: _Optional[int] = ..., Wait: _Optional[bool] = ..., Since: _Optional[int] = ..., Recursive: _Optional[bool] = ..., Sorted: _Optional[bool] = ..., Quorum: _Optional[bool] = ..., Time: _Optional[int] = ..., Stream: _Optional[bool] = ..., Refresh: _Optional[bool] = ...) -> None: ...
+    def __init__(self, ID: _Optional[int] = ..., Method: _Optional[str] = ..., Path: _Optional[bytes] = ..., Val: _Optional[bytes] = ..., Dir: _Optional[bool] = ..., PrevValue: _Optional[bytes] = ..., PrevIndex: _Optional[int] = ..., PrevExist: _Optional[bool] = ..., Expiration: _Optional[int] = ..., Wait: _Optional[bool] = ..., Since: _Optional[int] = ..., Recursive: _Optional[bool] = ..., Sorted: _Optional[bool] = ..., Quorum: _Optional[bool] = ..., Time: _Optional[int] = ..., Stream: _Optional[bool] = ..., Refresh: _Optional[bool] = ...) -> None: ...
 
 class LeaseInternalRequest(_message.Message):
     __slots__ = ("LeaseTimeToLiveRequest",)

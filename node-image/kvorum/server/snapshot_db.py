@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 
@@ -20,12 +20,14 @@ from kvorum.raft.message import ConfState, Snapshot
 from kvorum.state.dict_store import DictStore
 from kvorum.state.membership import (
     BadVersion,
+    Member,
     Membership,
     decode_conf_state,
     encode_conf_state,
 )
 from kvorum.state.store import META
-from kvorum.state.v2_tree import BadV2Tree, decode_v2_tree, encode_v2_tree
+from kvorum.state.v2_store import V2Store
+from kvorum.state.v2_tree import BadV2Tree, encode_v2_tree, restore_v2_store
 from kvorum.storage.bbolt_reader import BboltFile
 from kvorum.storage.conversion import SMALL_TABLES, export_db, import_db
 from kvorum.storage.entry_codec import decode_snapshot, encode_snapshot
@@ -169,13 +171,16 @@ def _export(request: dict[str, str]) -> dict[str, object]:
 def _snapshot_of(store: DictStore) -> Snapshot:
     """What the meta rows and the member list of a transaction say of it."""
     conf_state = store.get(META, _CONF_STATE)
-    membership = Membership(store)
-    membership.load()
+    v2 = V2Store(store)
+    if not v2.load():
+        membership = Membership(store, v2)
+        membership.load()
+        membership.plant()
     return Snapshot(
         index=_number(store, _CONSISTENT_INDEX),
         term=_number(store, _TERM),
         conf_state=ConfState() if conf_state is None else decode_conf_state(conf_state),
-        data=encode_v2_tree(membership),
+        data=encode_v2_tree(v2),
     )
 
 
@@ -202,17 +207,25 @@ def _reconcile(store: DictStore, snapshot: Snapshot, index: int, db_path: Path) 
     """Make the db's small tables say what the snapshot says: there etcd itself looks, and old versions' rows err.
 
     Up to 3.5.25 a removed member may be left in the rows, up to 3.5.19 a promoted one may be a learner in them; 3.4
-    writes no configuration and no term.
+    writes no configuration and no term. The tree lacks the names of members that never started: those are the rows'.
     """
     try:
-        tree = decode_v2_tree(snapshot.data)
-        Membership(store).restore(tree.members, tree.removed, tree.cluster_version)
+        tree = restore_v2_store(V2Store(store), snapshot.data)
+        membership = Membership(store)
+        membership.load()
+        members = [_named(member, membership.find(member.id)) for member in tree.members]
+        membership.restore(members, tree.removed, tree.cluster_version)
     except (BadV2Tree, BadVersion) as why:
         raise CorruptDb(db_path, f"came with a member list that is none: {why}") from None
     if store.get(META, _CONF_STATE) is None or index == snapshot.index:
         store.put(META, _CONF_STATE, encode_conf_state(snapshot.conf_state))
     if store.get(META, _TERM) is None:
         store.put(META, _TERM, snapshot.term.to_bytes(8, "big"))
+
+
+def _named(member: Member, row: Member | None) -> Member:
+    has_started = member.name or member.client_urls
+    return member if has_started or row is None else replace(member, name=row.name)
 
 
 def _number(store: DictStore, key: bytes) -> int:

@@ -29,7 +29,7 @@ from kvorum.server.peers import PeerRefused
 from kvorum.server.snapshot_db import ConversionFailed, export_snapshot, import_snapshot
 from kvorum.state.machine import Machine
 from kvorum.state.membership import hex_id
-from kvorum.state.v2_tree import BadV2Tree, decode_v2_tree, encode_v2_tree
+from kvorum.state.v2_tree import BadV2Tree, decode_v2_tree, encode_members
 from kvorum.storage.disk import FULL
 from kvorum.storage.fault import NoSpace, SnapFailed, StorageFault
 from kvorum.storage.lmdb_store import LmdbStore, map_bytes
@@ -146,7 +146,7 @@ class Snapshots:
         """False if none was taken: for now, or because the leader's is newer."""
         server = self._server
         machine = server.machine
-        tree = encode_v2_tree(machine.membership)
+        tree = encode_members(machine.v2)
         snapshot = Snapshot(machine.applied_index, machine.applied_term, machine.conf_state, tree)
         await server.commits.catch_up()
         try:

@@ -19,7 +19,8 @@ from kvorum.state.machine import CONSISTENT_INDEX, FIRST_TAGS
 from kvorum.state.membership import Membership
 from kvorum.state.store import META
 from kvorum.state.v2_request import apply_v2_request, is_v2_request
-from kvorum.state.v2_tree import BadV2Tree, decode_v2_tree, encode_v2_tree
+from kvorum.state.v2_store import V2Store
+from kvorum.state.v2_tree import BadV2Tree, encode_v2_tree, restore_v2_store
 from kvorum.storage.bbolt_reader import BboltFile
 from kvorum.storage.data_dir import DataDir
 from kvorum.storage.fault import CorruptSnap, UnusableDataDir
@@ -108,25 +109,28 @@ def _members_at(applied_index: int, base: Snapshot, data_dir: DataDir, replay: R
             "between is missing",
             "Start etcd there once more, or remove the member from the cluster, empty the directory, and add it again.",
         )
-    membership = Membership(DictStore())
+    tables = DictStore()
+    v2 = V2Store(tables)
+    membership = Membership(tables, v2)
     if base.data:
         try:
-            membership.restore(*decode_v2_tree(base.data))
+            membership.restore(*restore_v2_store(v2, base.data))
         except BadV2Tree as why:
             raise CorruptSnap(_snap(data_dir) / snap_name(base), str(why)) from None
     configuration = Configuration.of(base.conf_state)
-    for change in _follow(membership, since):
+    for change in _follow(membership, v2, since):
         configuration = configuration.after(change)
     term = since[-1].term if since else base.term
-    return Snapshot(applied_index, term, configuration.state(), encode_v2_tree(membership))
+    return Snapshot(applied_index, term, configuration.state(), encode_v2_tree(v2))
 
 
 def _snap(data_dir: DataDir) -> Path:
     return data_dir.root / "member" / "snap"
 
 
-def _follow(membership: Membership, entries: Iterable[Entry]) -> Iterator[ConfChange]:
-    """Apply of the entries what concerns members and the cluster's version. Gives the changes that were not refused."""
+def _follow(membership: Membership, v2: V2Store, entries: Iterable[Entry]) -> Iterator[ConfChange]:
+    """Apply of the entries what concerns the v2 store, where members and the cluster's version are. Gives the changes
+    that were not refused."""
     for entry in entries:
         data = entry.data
         if entry.type == EntryType.CONF_CHANGE:
@@ -134,11 +138,11 @@ def _follow(membership: Membership, entries: Iterable[Entry]) -> Iterator[ConfCh
             if refusal is None:
                 yield change
         elif is_v2_request(data):
-            apply_v2_request(V2Request.FromString(data), membership)
+            apply_v2_request(V2Request.FromString(data), v2, membership)
         elif data and data[0] not in FIRST_TAGS:
             request = InternalRaftRequest.FromString(data)
             if request.HasField("v2"):
-                apply_v2_request(request.v2, membership)
+                apply_v2_request(request.v2, v2, membership)
             elif request.HasField("cluster_version_set"):
                 membership.set_cluster_version(request.cluster_version_set.ver)
             elif request.HasField("cluster_member_attr_set"):

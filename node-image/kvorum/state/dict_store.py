@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from sortedcontainers import SortedDict
 
-from kvorum.state.store import TABLES
+from kvorum.state.store import ALL_TABLES
 
 ROW_OVERHEAD_BYTES = 16  # a leaf element of bbolt, so that many small rows weigh something
 
@@ -16,7 +16,7 @@ class DictStore:
     """Satisfies kvorum.state.store.Store."""
 
     def __init__(self, tables: Mapping[str, Mapping[bytes, bytes]] | None = None) -> None:
-        self._tables: dict[str, SortedDict] = {table: SortedDict() for table in TABLES}
+        self._tables: dict[str, SortedDict] = {table: SortedDict() for table in ALL_TABLES}
         self._size_bytes = 0
         for table, rows in (tables or {}).items():
             for key, value in rows.items():

@@ -50,6 +50,7 @@ from kvorum.state.revisions import Revisions
 from kvorum.state.row import varint
 from kvorum.state.store import META, Store
 from kvorum.state.v2_request import apply_v2_request, is_v2_request
+from kvorum.state.v2_store import Applied, V2Store
 
 CONSISTENT_INDEX, TERM, CONF_STATE = b"consistent_index", b"term", b"confState"
 PUT_TAG = b"\x22"
@@ -91,7 +92,9 @@ class Machine:
         self.compaction = Compaction(self.revisions)
         self.alarms = Alarms(store)
         self.auth = Auth(store)
-        self.membership = Membership(store)
+        self.v2 = V2Store(store)
+        self.v2_applied = Applied(None, None, 0)  # what came of the last v2 request
+        self.membership = Membership(store, self.v2)
         self.applied_index = 0
         self.applied_term = 0
         self.conf_state = ConfState()
@@ -183,15 +186,12 @@ class Machine:
             return Outcome(0, self.revision, b"", None)  # a leader's first entry, or a refused conf change
         try:
             if is_v2_request(data):
-                bare = V2Request.FromString(data)
-                apply_v2_request(bare, self.membership)
-                return Outcome(bare.ID, self.revision, b"", None)
+                return self._apply_v2(V2Request.FromString(data))
             envelope = InternalRaftRequest.FromString(data)
         except DecodeError as error:
             raise UnknownEntry(f"entry {self.applied_index} is no request: {data[:64].hex()}") from error
         if envelope.HasField("v2"):
-            apply_v2_request(envelope.v2, self.membership)
-            return Outcome(envelope.v2.ID, self.revision, b"", None)
+            return self._apply_v2(envelope.v2)
 
         request_id = envelope.ID or envelope.header.ID
         name, request = self._request_of(envelope, data)
@@ -211,6 +211,11 @@ class Machine:
         if not fits:
             return Outcome(request_id, revision, b"", self._note_no_space())
         return Outcome(request_id, revision, body if answering else b"", None)
+
+    def _apply_v2(self, request: V2Request) -> Outcome:
+        """No alarm, quota or user of the v3 store keeps a v2 request from being applied, as in etcd."""
+        self.v2_applied = apply_v2_request(request, self.v2, self.membership)
+        return Outcome(request.ID, self.revision, b"", None)
 
     def _request_of(self, envelope: InternalRaftRequest, data: bytes) -> tuple[str, object]:
         name = FIRST_TAGS.get(data[0])
@@ -336,6 +341,14 @@ class Machine:
         """
         return self._mode_refusal("txn", request) or txn.range_refusal(self.revisions, request)
 
+    def refuses_caller(self, payload: bytes, caller: Caller) -> Refusal | None:
+        """Before proposing, while an alarm is active: what the caller may not do, since nobody asks later.
+
+        payload: an encoded InternalRaftRequest without its header.
+        """
+        name, request = self._request_of(InternalRaftRequest.FromString(payload), payload)
+        return Check(self.auth, self.leases, caller).refuses(name, request)
+
     # -- membership --------------------------------------------------------------------------------------------------
 
     def apply_conf_change(self, entry: Entry, change: ConfChange) -> tuple[ConfChange, Refusal | None]:
@@ -380,6 +393,7 @@ class Machine:
         self._store.put(META, TERM, self.applied_term.to_bytes(8, "big"))
         if self.conf_state != ConfState():
             self._store.put(META, CONF_STATE, encode_conf_state(self.conf_state))
+        self.v2.checkpoint()
 
     def load(self) -> None:
         """Everything from the store, as of its last commit."""
@@ -393,6 +407,8 @@ class Machine:
         self.alarms.load()
         self.auth.load()
         self.membership.load()
+        if not self.v2.load():
+            self.membership.plant()  # tables of before the v2 store was kept
 
 
 def _auth_applier(change: Callable[[Auth, Any], bytes | Refusal]) -> Callable[[Machine, Any, bool], bytes | Refusal]:

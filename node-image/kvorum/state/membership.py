@@ -25,6 +25,7 @@ from kvorum.state.refusal import (
     Refusal,
 )
 from kvorum.state.store import CLUSTER, MEMBERS, MEMBERS_REMOVED, Store
+from kvorum.state.v2_store import V2Store
 
 LEARNERS_MAX = 1
 NOT_DECIDED = "not_decided"  # what members tell for the version of a cluster that has none yet
@@ -184,8 +185,10 @@ def decode_conf_state(row: bytes) -> ConfState:
 class Membership:
     """The member list, and every id that was ever removed."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, tree: V2Store | None = None) -> None:
+        """tree: told of each change that the log brings, in etcd's way, so that it counts the same indexes."""
         self._store = store
+        self._tree = tree
         self._members: dict[int, Member] = {}
         self.removed: set[int] = set()
         self.cluster_version: str | None = None  # x.y.z; None until the leader has decided
@@ -233,32 +236,42 @@ class Membership:
         refusal = self.validate(change)
         if refusal is not None:
             return replace(change, node_id=NONE), refusal
+        tree = self._tree
         if change.type == ConfChangeType.REMOVE_NODE:
             self._remove(change.node_id)
+            if tree is not None:
+                tree.delete(_tree_path(change.node_id), recursive=True)
+                tree.create(_removed_tree_path(change.node_id), "")
             return change, None
         member, is_promotion = parse_context(change.context)
         assert member.id == change.node_id, (member.id, change.node_id)
+        is_new = False
         if change.type == ConfChangeType.UPDATE_NODE:
-            self._save(replace(self._members[member.id], peer_urls=member.peer_urls))
+            member = replace(self._members[member.id], peer_urls=member.peer_urls)
         elif is_promotion:
-            self._save(replace(self._members[member.id], is_learner=False))
+            member = replace(self._members[member.id], is_learner=False)
         else:
-            self._save(member)
+            is_new = True
+        self._save(member)
+        if tree is not None:
+            (tree.create if is_new else tree.update)(_tree_path(member.id, "raftAttributes"), _raft_attributes(member))
         return change, None
 
     def publish(self, id: int, name: str, client_urls: Sequence[str]) -> None:
         """A member tells its name and client URLs; from then on it counts as started. Of a removed one: nothing."""
         member = self._members.get(id)
         if member is not None:
-            self._save(replace(member, name=name, client_urls=tuple(client_urls)))
+            member = replace(member, name=name, client_urls=tuple(client_urls))
+            self._save(member)
+            if self._tree is not None:
+                self._tree.set(_tree_path(id, "attributes"), _attributes(member))
         elif id not in self.removed:
             raise UnknownMember(f"attributes of member {hex_id(id)}, which is not in the list and never was removed")
 
     def set_cluster_version(self, version: str) -> None:
-        if not VERSION.fullmatch(version):
-            raise BadVersion(f"cluster version {version!r} is not x.y.z")
-        self.cluster_version = version
-        self._store.put(CLUSTER, CLUSTER_VERSION, version.encode())
+        self._save_version(version)
+        if self._tree is not None:
+            self._tree.set("/0/version", version)
 
     def set_downgrade(self, target: str | None) -> None:
         """target: the version a downgrade goes to; None ends it."""
@@ -292,11 +305,30 @@ class Membership:
         self.cluster_version = None
         self._store.delete(CLUSTER, CLUSTER_VERSION)
         if cluster_version is not None:
-            self.set_cluster_version(cluster_version)
+            self._save_version(cluster_version)
+
+    def plant(self) -> None:
+        """Writes all of it into a tree that knows nothing of it yet."""
+        tree = self._tree
+        assert tree is not None
+        for member in self.members:
+            tree.create(_tree_path(member.id, "raftAttributes"), _raft_attributes(member))
+            if member.name or member.client_urls:
+                tree.set(_tree_path(member.id, "attributes"), _attributes(member))
+        for gone in sorted(self.removed):
+            tree.create(_removed_tree_path(gone), "")
+        if self.cluster_version is not None:
+            tree.set("/0/version", self.cluster_version)
 
     def _save(self, member: Member) -> None:
         self._members[member.id] = member
         self._store.put(MEMBERS, hex_id(member.id).encode(), go_json.dumps(member.to_json()))
+
+    def _save_version(self, version: str) -> None:
+        if not VERSION.fullmatch(version):
+            raise BadVersion(f"cluster version {version!r} is not x.y.z")
+        self.cluster_version = version
+        self._store.put(CLUSTER, CLUSTER_VERSION, version.encode())
 
     def _remove(self, id: int) -> None:
         key = hex_id(id).encode()
@@ -304,6 +336,31 @@ class Membership:
         self._store.delete(MEMBERS, key)
         self._members.pop(id, None)
         self.removed.add(id)
+
+
+def _tree_path(id: int, part: str = "") -> str:
+    return f"/0/members/{hex_id(id)}/{part}".rstrip("/")
+
+
+def _removed_tree_path(id: int) -> str:
+    return f"/0/removed_members/{hex_id(id)}"
+
+
+def _raft_attributes(member: Member) -> str:
+    """As the v2 tree holds them: a file of JSON."""
+    document: dict[str, object] = {"peerURLs": list(member.peer_urls) or None}
+    if member.is_learner:
+        document["isLearner"] = True
+    return go_json.dumps(document).decode()
+
+
+def _attributes(member: Member) -> str:
+    document: dict[str, object] = {}
+    if member.name:
+        document["name"] = member.name
+    if member.client_urls:
+        document["clientURLs"] = list(member.client_urls)
+    return go_json.dumps(document).decode()
 
 
 def parse_context(context: bytes) -> tuple[Member, bool]:

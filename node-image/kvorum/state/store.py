@@ -16,6 +16,8 @@ MEMBERS = "members"  # hex id -> member as JSON
 MEMBERS_REMOVED = "members_removed"  # hex id -> b"removed"
 AUTH, AUTH_USERS, AUTH_ROLES = "auth", "authUsers", "authRoles"
 TABLES = (KEY, META, LEASE, ALARM, CLUSTER, MEMBERS, MEMBERS_REMOVED, AUTH, AUTH_USERS, AUTH_ROLES)
+V2 = "v2"  # the v2 store (v2_store.py), which is no bucket of etcd's: there it lies in the .snap file
+ALL_TABLES = (*TABLES, V2)
 
 
 class Store(Protocol):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import lmdb
 
-from kvorum.state.store import CLUSTER, MEMBERS, MEMBERS_REMOVED, META, TABLES
+from kvorum.state.store import ALL_TABLES, CLUSTER, MEMBERS, MEMBERS_REMOVED, META, TABLES, V2
 from kvorum.storage import long_keys
 from kvorum.storage.bbolt_reader import BboltFile
 from kvorum.storage.bbolt_writer import UnfitRow, write_bbolt
@@ -23,7 +23,7 @@ from kvorum.storage.lmdb_store import FORMAT, FORMAT_KEY, KEY_BYTES_MAX, MAP_BYT
 
 Rows = Iterable[tuple[bytes, bytes]]
 
-SMALL_TABLES = (META, CLUSTER, MEMBERS, MEMBERS_REMOVED)  # a few rows each, which say what the others are
+SMALL_TABLES = (META, CLUSTER, MEMBERS, MEMBERS_REMOVED, V2)  # they say what the others are, or have no bucket in etcd
 ROWS_A_COMMIT = 50_000  # of an import: bounds what LMDB holds in memory before it writes
 _GROWTH = 4  # of the map over the file that is read or converted
 _TMP = ".tmp"
@@ -105,7 +105,7 @@ def _open_beside(store_path: Path) -> lmdb.Environment:
         map_size=max(MAP_BYTES_MIN, _GROWTH * size_bytes),
         subdir=True,
         readonly=True,
-        max_dbs=len(TABLES),
+        max_dbs=len(ALL_TABLES),
         create=False,
     )
 
@@ -119,7 +119,7 @@ def _handles(env: lmdb.Environment, txn: "lmdb.Transaction[bytes]", store_path: 
             f"its format is {stored!r}, this version knows {FORMAT!r}",
             "Nothing was changed.",
         )
-    return {table: env.open_db(table.encode(), txn=txn, create=False) for table in TABLES}
+    return {table: env.open_db(table.encode(), txn=txn, create=False) for table in ALL_TABLES}
 
 
 def _scan(txn: "lmdb.Transaction[bytes]", table: str, handle: "lmdb._Database") -> Iterator[tuple[bytes, bytes]]:
@@ -136,15 +136,15 @@ def _fill(nursery: Path, file: BboltFile, replacing: Mapping[str, Rows], db_path
         map_size=max(MAP_BYTES_MIN, _GROWTH * db_path.stat().st_size),
         subdir=True,
         mode=0o600,
-        max_dbs=len(TABLES),
+        max_dbs=len(ALL_TABLES),
         sync=False,  # once, at the end
         lock=False,  # nobody else knows of it
     )
     try:
         with env.begin(write=True) as txn:
             txn.put(FORMAT_KEY, FORMAT)
-            handles = {table: env.open_db(table.encode(), txn=txn) for table in TABLES}
-        for table in TABLES:
+            handles = {table: env.open_db(table.encode(), txn=txn) for table in ALL_TABLES}
+        for table in ALL_TABLES:
             rows = replacing.get(table)
             if rows is None:
                 rows = file.rows(table.encode()) if table in names else ()

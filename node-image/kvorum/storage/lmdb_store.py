@@ -18,7 +18,7 @@ from typing import Self
 
 import lmdb
 
-from kvorum.state.store import TABLES, Store
+from kvorum.state.store import ALL_TABLES, Store
 from kvorum.storage import long_keys
 from kvorum.storage.disk import free_bytes
 from kvorum.storage.fault import CorruptStore, NoSpace, StorageFault, StoreFailed
@@ -47,7 +47,7 @@ def map_bytes(quota_bytes: int) -> int:
 
 
 def _no_rows() -> _Rows:
-    return {table: {} for table in TABLES}
+    return {table: {} for table in ALL_TABLES}
 
 
 class Commit:
@@ -115,7 +115,7 @@ class LmdbStore(Store):
                 map_size=self._map_size_bytes,
                 subdir=True,
                 mode=0o600,
-                max_dbs=len(TABLES),
+                max_dbs=len(ALL_TABLES),
                 max_spare_txns=2,
             )
             self._env.reader_check()  # slots of processes that are gone would keep free pages from being used
@@ -130,7 +130,7 @@ class LmdbStore(Store):
                         f"its format is {stored!r}, this version knows {FORMAT!r}",
                         "Start the version of kvorum that wrote it, or give this one an empty --data-dir.",
                     )
-                self._tables = {table: self._env.open_db(table.encode(), txn=txn) for table in TABLES}
+                self._tables = {table: self._env.open_db(table.encode(), txn=txn) for table in ALL_TABLES}
             if is_new:
                 _sync_directory(self._path)
                 _sync_directory(self._path.parent)

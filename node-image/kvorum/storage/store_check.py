@@ -14,7 +14,7 @@ from pathlib import Path
 
 import lmdb
 
-from kvorum.state.store import TABLES
+from kvorum.state.store import ALL_TABLES
 from kvorum.storage.fault import CorruptStore, StoreFailed
 
 DAMAGED = 3
@@ -53,8 +53,8 @@ def _unread(directory: Path, why: str) -> StoreFailed:
 def check(directory: Path) -> str:
     """What is wrong; "" if nothing is."""
     try:
-        with lmdb.open(str(directory), readonly=True, lock=False, max_dbs=len(TABLES)) as env, env.begin() as txn:
-            for table in TABLES:
+        with lmdb.open(str(directory), readonly=True, lock=False, max_dbs=len(ALL_TABLES)) as env, env.begin() as txn:
+            for table in ALL_TABLES:
                 if txn.get(table.encode()) is not None:
                     check_table(env, txn, table)
     except (lmdb.Error, Disordered) as error:

@@ -16,7 +16,8 @@ from kvorum.server.snapshot_db import ConversionFailed, ImportedDb, export_snaps
 from kvorum.state.dict_store import DictStore
 from kvorum.state.machine import CONF_STATE, CONSISTENT_INDEX, TERM
 from kvorum.state.membership import Member, Membership, encode_conf_state
-from kvorum.state.store import CLUSTER, MEMBERS, MEMBERS_REMOVED, META, TABLES
+from kvorum.state.store import ALL_TABLES, CLUSTER, MEMBERS, MEMBERS_REMOVED, META, TABLES, V2
+from kvorum.state.v2_store import V2Store
 from kvorum.state.v2_tree import V2Tree, decode_v2_tree, encode_v2_tree
 from kvorum.storage.bbolt_writer import write_bbolt
 from kvorum.storage.entry_codec import encode_snapshot
@@ -34,9 +35,12 @@ TREE_MEMBERS = [Member(1, ("http://one",), name="one", client_urls=("http://c",)
 
 
 def tree(members: list[Member] = TREE_MEMBERS, removed: tuple[int, ...] = (7,)) -> bytes:
-    membership = Membership(DictStore())
+    tables = DictStore()
+    v2 = V2Store(tables)
+    membership = Membership(tables, v2)
     membership.restore(members, removed, "3.5.0")
-    return encode_v2_tree(membership)
+    membership.plant()
+    return encode_v2_tree(v2)
 
 
 def make_store(path: Path, index: int = 300, *, rows_count: int = 10) -> LmdbStore:
@@ -54,7 +58,7 @@ def make_store(path: Path, index: int = 300, *, rows_count: int = 10) -> LmdbSto
 def rows_of(path: Path) -> dict[str, dict[bytes, bytes]]:
     store = LmdbStore.open(path)
     try:
-        return {table: dict(store.scan(table)) for table in TABLES}
+        return {table: dict(store.scan(table)) for table in ALL_TABLES}
     finally:
         store.close()
 
@@ -69,8 +73,13 @@ def test_an_export_tells_of_itself_what_its_transaction_held(tmp_path: Path) -> 
     store.close()
 
     imported = asyncio.run(import_snapshot(tmp_path / "db", tmp_path / "again", exported.snapshot))
-    assert imported == ImportedDb(300, 10 + 3 + 2 + 1 + 1)
-    assert rows_of(tmp_path / "again") == rows_of(tmp_path / "store")
+    v2_rows = rows_of(tmp_path / "again")[V2]
+    assert imported == ImportedDb(300, 10 + 3 + 2 + 1 + 1 + len(v2_rows))
+    v2 = V2Store(DictStore({V2: v2_rows}))
+    assert v2.load()
+    assert encode_v2_tree(v2) == tree()
+    before, after = rows_of(tmp_path / "store"), rows_of(tmp_path / "again")
+    assert {table: after[table] for table in TABLES} == {table: before[table] for table in TABLES}
 
 
 def test_a_real_etcds_snapshot_is_taken_with_its_own_rows(tmp_path: Path) -> None:
@@ -99,6 +108,16 @@ def test_the_members_are_the_trees_whatever_the_rows_say(tmp_path: Path) -> None
     assert (membership.members, membership.removed, membership.cluster_version) == (TREE_MEMBERS, {7}, "3.5.0")
     assert found[META][CONF_STATE] == encode_conf_state(CONF)
     assert found[META][TERM] == (4).to_bytes(8, "big")
+
+
+def test_who_never_started_keeps_the_name_that_only_the_rows_have(tmp_path: Path) -> None:
+    rows = {b"1": b'{"id":1,"peerURLs":["http://one"],"name":"old"}', b"9": b'{"id":9,"peerURLs":[],"name":"nine"}'}
+    db = db_of(tmp_path / "db", {MEMBERS: rows, META: {CONSISTENT_INDEX: (300).to_bytes(8, "big")}})
+    asyncio.run(import_snapshot(db, tmp_path / "store", Snapshot(300, 4, CONF, tree())))
+    membership = Membership(DictStore(rows_of(tmp_path / "store")))
+    membership.load()
+    assert [member.name for member in membership.members] == ["one", "nine"]
+    assert membership.members[1].peer_urls == ("http://nine",)
 
 
 def test_a_db_that_is_ahead_keeps_its_configuration(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_no_v3_request_is_taken_for_a_v2_one(request: tuple[str, object], reques
 
 @given(st.sampled_from(["PUT", "POST", "DELETE", "QGET", "SYNC"]), st.text(max_size=20), st.integers(0, 2**64 - 1))
 def test_every_v2_request_is_known_by_its_head(method: str, path: str, request_id: int) -> None:
-    data = V2Request(ID=request_id, Method=method, Path=path, Val="x", Dir=False).SerializeToString()
+    data = V2Request(ID=request_id, Method=method, Path=path.encode("utf-8", "surrogatepass"), Val=b"x", Dir=False).SerializeToString()
     assert is_v2_request(data)
     assert not is_v2_request(data[:1])
     wrapped = InternalRaftRequest(v2=V2Request(ID=1, Method=method), header=RequestHeader(ID=2)).SerializeToString()
@@ -91,13 +91,13 @@ def test_both_newer_forms_do_the_same(driver: Driver) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        V2Request(ID=5, Method="PUT", Path="/1/foo", Val="bar"),
-        V2Request(ID=5, Method="PUT", Path="/0/version", Val="3.4.0", PrevExist=False),
-        V2Request(ID=5, Method="PUT", Path="/0/version", Val="3.4.0", PrevValue="3.5.0"),
-        V2Request(ID=5, Method="PUT", Path="/0/members/abc/attributes", Val='{"name":"x"}', PrevIndex=4),
-        V2Request(ID=5, Method="POST", Path="/0/members/abc/attributes", Val='{"name":"x"}'),
-        V2Request(ID=5, Method="DELETE", Path="/0/version"),
-        V2Request(ID=5, Method="QGET", Path="/0/version"),
+        V2Request(ID=5, Method="PUT", Path=b"/1/foo", Val=b"bar"),
+        V2Request(ID=5, Method="PUT", Path=b"/0/version", Val=b"3.4.0", PrevExist=False),
+        V2Request(ID=5, Method="PUT", Path=b"/0/version", Val=b"3.4.0", PrevValue=b"3.5.0"),
+        V2Request(ID=5, Method="PUT", Path=b"/0/members/abc/attributes", Val=b'{"name":"x"}', PrevIndex=4),
+        V2Request(ID=5, Method="POST", Path=b"/0/members/abc/attributes", Val=b'{"name":"x"}'),
+        V2Request(ID=5, Method="DELETE", Path=b"/0/version"),
+        V2Request(ID=5, Method="QGET", Path=b"/0/version"),
         V2Request(ID=5, Method="SYNC", Time=1_700_000_000),
     ],
 )
@@ -120,9 +120,9 @@ def test_a_removed_member_may_still_publish_and_an_unknown_one_may_not() -> None
 @pytest.mark.parametrize(
     "request_",
     [
-        V2Request(Method="PUT", ID=1, Path="/0/members/abc/attributes", Val="no json"),
-        V2Request(Method="PUT", ID=1, Path="/0/members/abc/attributes", Val="[]"),
-        V2Request(Method="PUT", ID=1, Path="/0/members/abc/attributes/more", Val="{}"),
+        V2Request(Method="PUT", ID=1, Path=b"/0/members/abc/attributes", Val=b"no json"),
+        V2Request(Method="PUT", ID=1, Path=b"/0/members/abc/attributes", Val=b"[]"),
+        V2Request(Method="PUT", ID=1, Path=b"/0/members/abc/attributes/more", Val=b"{}"),
     ],
 )
 def test_a_write_that_etcd_dies_of_ends_this_process_too(driver: Driver, request_: V2Request) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kvorum.state.store import KEY, MEMBERS, META, TABLES
+from kvorum.state.store import KEY, MEMBERS, META, TABLES, V2
 from kvorum.storage import conversion
 from kvorum.storage.bbolt_reader import BboltFile
 from kvorum.storage.bbolt_writer import write_bbolt
@@ -47,9 +47,10 @@ def test_etcds_db_becomes_tables_and_the_tables_its_db(tmp_path: Path) -> None:
     captured = {table: captured_table("life-db.json", table) for table in TABLES}
     assert import_db(LIFE, tmp_path / "store", {}) == sum(map(len, captured.values()))
     assert open_rows(tmp_path / "store") == captured
+    captured_and_v2 = captured | {V2: {}}
     exported = export_db(tmp_path / "store", tmp_path / "db")
     assert exported.size_bytes == (tmp_path / "db").stat().st_size
-    assert exported.small == {table: sorted(captured[table].items()) for table in SMALL_TABLES}
+    assert exported.small == {table: sorted(captured_and_v2[table].items()) for table in SMALL_TABLES}
     with BboltFile.open(tmp_path / "db") as file:
         assert {name.decode(): dict(file.rows(name)) for name in file.bucket_names()} == captured
     assert sorted(os.listdir(tmp_path)) == ["db", "store"]
