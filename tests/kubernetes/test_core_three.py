@@ -92,7 +92,7 @@ def test_each_node_is_drained_in_turn_and_no_write_fails(three: Cluster) -> None
         for node in nodes:
             try:
                 three.api.kubectl(
-                    *("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"),
+                    *("drain", node, "--ignore-daemonsets", "--timeout=180s"),
                     f"--pod-selector={three.labels}",
                     deadline_s=200,
                 )

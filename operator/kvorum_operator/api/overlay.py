@@ -11,8 +11,8 @@ from typing import Any
 from kvorum_operator.api.model import Rule, rules
 
 MEMBER = "member"  # the container that is ours
-DATA_VOLUME, CONFIG_VOLUME, TEMPORARY_VOLUME = "data", "config", "tmp"
-DATA_PATH, CONFIG_PATH, TEMPORARY_PATH = "/var/lib/kvorum", "/etc/kvorum", "/tmp"  # nosec B108
+DATA_VOLUME, CONFIG_VOLUME = "data", "config"
+DATA_PATH, CONFIG_PATH = "/var/lib/kvorum", "/etc/kvorum"
 PORTS = frozenset({2379, 2380, 2381})
 
 
@@ -88,9 +88,9 @@ OF_MEMBER: Mapping[str, Refused] = {
 OWN_ITEMS_OF_MEMBER: Mapping[str, frozenset[object]] = {
     "env": frozenset({"POD_NAME"}),
     "ports": PORTS,
-    "volumeMounts": frozenset({DATA_PATH, CONFIG_PATH, TEMPORARY_PATH}),
+    "volumeMounts": frozenset({DATA_PATH, CONFIG_PATH}),
 }
-OWN_VOLUMES = frozenset({DATA_VOLUME, CONFIG_VOLUME, TEMPORARY_VOLUME})
+OWN_VOLUMES = frozenset({DATA_VOLUME, CONFIG_VOLUME})
 
 
 def objection(patch: Mapping[str, Any]) -> str | None:

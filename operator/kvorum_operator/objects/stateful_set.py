@@ -15,8 +15,6 @@ from kvorum_operator.api.overlay import (
     DATA_VOLUME,
     MEMBER,
     MERGED_LISTS,
-    TEMPORARY_PATH,
-    TEMPORARY_VOLUME,
 )
 from kvorum_operator.api.v1alpha1 import GROUP, Engine, KVCluster, Spec
 from kvorum_operator.objects import labels, names
@@ -107,10 +105,9 @@ def pod_spec(cluster: KVCluster, images: Images) -> Manifest:
             spread(name, "topology.kubernetes.io/zone"),
         ],
         "containers": [container(spec, images)],
-        "volumes": [
-            {"name": CONFIG_VOLUME, "configMap": {"name": names.members_config(name)}},
-            {"name": TEMPORARY_VOLUME, "emptyDir": {}},
-        ],
+        # No emptyDir: drains would ask before they delete it, and autoscalers leave its machine alone. Neither engine
+        # writes to anything but its data directory.
+        "volumes": [{"name": CONFIG_VOLUME, "configMap": {"name": names.members_config(name)}}],
     }
     scheduling = spec.pod.scheduling
     if spec.pod.image_pull_secrets:
@@ -159,7 +156,6 @@ def container(spec: Spec, images: Images) -> Manifest:
         "volumeMounts": [
             {"name": DATA_VOLUME, "mountPath": DATA_PATH},
             {"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": True},
-            {"name": TEMPORARY_VOLUME, "mountPath": TEMPORARY_PATH},
         ],
     }
     if spec.pod.image_pull_policy is not None:

@@ -69,6 +69,10 @@ def test_pod_is_what_restricted_pod_security_wants() -> None:
     assert found["enableServiceLinks"] is False
 
 
+def test_pod_has_nothing_that_goes_with_it_and_would_make_drains_ask_and_autoscalers_wait() -> None:
+    assert [set(one) for one in pod()["volumes"]] == [{"name", "configMap"}]
+
+
 def test_member_is_asked_after_at_the_plain_port_and_has_ten_minutes_to_start() -> None:
     found = member()
     assert found["startupProbe"]["tcpSocket"] == found["livenessProbe"]["tcpSocket"] == {"port": 2381}
@@ -157,7 +161,7 @@ def test_overlay_adds_containers_volumes_and_environment() -> None:
     found = pod(pod={"overlay": patch})
     assert [one["name"] for one in found["containers"]] == ["exporter", "member"]
     assert {one["name"] for one in member(pod={"overlay": patch})["env"]} == {"TZ", "POD_NAME"}
-    assert {one["name"] for one in found["volumes"]} == {"certificates", "config", "tmp"}
+    assert {one["name"] for one in found["volumes"]} == {"certificates", "config"}
 
 
 names = st.sampled_from(["member", "exporter", "data", "config", "tmp", "POD_NAME", "TZ", "a"])
