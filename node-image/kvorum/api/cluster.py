@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 from google.protobuf.message import DecodeError, Message
 
 from kvorum.api.kv import bad_request, fail
+from kvorum.api.permission import refuses
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server import reconfiguration
 from kvorum.server.answer import Answer
 from kvorum.server.server import Server
 from kvorum.state import refusal
+from kvorum.state.auth_checks import Check
 from kvorum.state.membership import Member
 from kvorum.state.refusal import Refusal
 
@@ -66,11 +68,24 @@ def _parse(call: Call, kind: Any) -> Any:
         return None
 
 
+def _parse_admins(server: Server, call: Call, kind: Any) -> Any:
+    """Of a request that only root may make."""
+    request = _parse(call, kind)
+    refused = refuses(server, call, Check.admin) if request is not None else None
+    if refused is None:
+        return request
+    fail(call, refused)
+    return None
+
+
 def member_list(server: Server, call: Call) -> None:
     request = _parse(call, rpc.MemberListRequest)
     if request is None:
         return
-    if request.linearizable:
+    refused = refuses(server, call, Check.named)
+    if refused is not None:
+        fail(call, refused)
+    elif request.linearizable:
         server.read(_answer_list, call)
     else:
         _answer_list(server, call)
@@ -86,6 +101,10 @@ def member_add(server: Server, call: Call) -> None:
         return
     if not valid_urls(request.peerURLs):
         fail(call, refusal.MEMBER_BAD_URLS)
+        return
+    refused = refuses(server, call, Check.admin)
+    if refused is not None:
+        fail(call, refused)
         return
 
     def done(member_id: int, refused: Refusal | None) -> None:
@@ -112,13 +131,13 @@ def _answer_with_members(
 
 
 def member_remove(server: Server, call: Call) -> None:
-    request = _parse(call, rpc.MemberRemoveRequest)
+    request = _parse_admins(server, call, rpc.MemberRemoveRequest)
     if request is not None:
         reconfiguration.remove(server, request.ID, _answer_with_members(server, call, rpc.MemberRemoveResponse))
 
 
 def member_update(server: Server, call: Call) -> None:
-    request = _parse(call, rpc.MemberUpdateRequest)
+    request = _parse_admins(server, call, rpc.MemberUpdateRequest)
     if request is None:
         return
     if not valid_urls(request.peerURLs):
@@ -129,7 +148,7 @@ def member_update(server: Server, call: Call) -> None:
 
 
 def member_promote(server: Server, call: Call) -> None:
-    request = _parse(call, rpc.MemberPromoteRequest)
+    request = _parse_admins(server, call, rpc.MemberPromoteRequest)
     if request is not None:
         done = _answer_with_members(server, call, rpc.MemberPromoteResponse)
         server.tasks.spawn(reconfiguration.promote(server, request.ID, done), call)

@@ -8,11 +8,13 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from kvorum.api.permission import propose, refuses, refuses_read
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server.answer import Answer
 from kvorum.server.server import Server
 from kvorum.state import checks
+from kvorum.state.auth_checks import Check
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.state.txn import is_read_only
@@ -40,7 +42,7 @@ def put(server: Server, call: Call) -> None:
     if refused is not None:
         fail(call, refused)
     else:
-        server.propose(PUT + varint(len(body)) + body, call)
+        propose(server, PUT + varint(len(body)) + body, call)
 
 
 def range_(server: Server, call: Call) -> None:
@@ -55,11 +57,11 @@ def range_(server: Server, call: Call) -> None:
     elif request.serializable:
         answer_range(server, call, request)
     else:
-        server.read(lambda server, call: answer_range(server, call, request), call)
+        server.read(lambda server, answer: answer_range(server, call, request), call)
 
 
-def answer_range(server: Server, call: Answer, request: rpc.RangeRequest) -> None:
-    body = server.machine.range(request)
+def answer_range(server: Server, call: Call, request: rpc.RangeRequest) -> None:
+    body = refuses_read(server, call, lambda check: check.range_(request)) or server.machine.range(request)
     if isinstance(body, Refusal):
         fail(call, body)
     else:
@@ -80,29 +82,38 @@ def txn(server: Server, call: Call) -> None:
     if refused is not None:
         fail(call, refused)
     elif is_read_only(request):
-        run = _answer_txn(request)
+
+        def run(server: Server, answer: Answer) -> None:
+            answer_txn(server, call, request)
+
         if is_serializable(request):
             run(server, call)
         else:
             server.read(run, call)
     else:
         payload = TXN + varint(len(call.body)) + call.body
-        if server.machine.refuses_txn_ranges(request) is None:
-            server.propose(payload, call)
+        if _refuses_ranges(server, call, request) is None:
+            propose(server, payload, call)
         else:
             # What is refused here may only not have been applied yet: asked again once this member has caught up.
-            server.read(_propose_readable(request, payload), call)
+            server.read(_propose_readable(call, request, payload), call)
 
 
-def _propose_readable(request: rpc.TxnRequest, payload: bytes) -> Callable[[Server, Answer], None]:
-    """A range at a revision that is not there would fail the txn on this member only (etcd's issue 18667)."""
+def _refuses_ranges(server: Server, call: Call, request: rpc.TxnRequest) -> Refusal | None:
+    """A range that the caller may not read, or that cannot be read, would fail the txn on this member only (etcd's
+    issue 18667)."""
+    return refuses(server, call, lambda check: check.txn_with_ranges(request)) or server.machine.refuses_txn_ranges(
+        request
+    )
 
-    def run(server: Server, call: Answer) -> None:
-        refused = server.machine.refuses_txn_ranges(request)
+
+def _propose_readable(call: Call, request: rpc.TxnRequest, payload: bytes) -> Callable[[Server, Answer], None]:
+    def run(server: Server, answer: Answer) -> None:
+        refused = _refuses_ranges(server, call, request)
         if refused is not None:
             fail(call, refused)
         else:
-            server.propose(payload, call)
+            propose(server, payload, call)
 
     return run
 
@@ -114,15 +125,12 @@ def is_serializable(request: rpc.TxnRequest) -> bool:
     )
 
 
-def _answer_txn(request: rpc.TxnRequest) -> Callable[[Server, Answer], None]:
-    def run(server: Server, call: Answer) -> None:
-        body = server.machine.read_txn(request)
-        if isinstance(body, Refusal):
-            fail(call, body)
-        else:
-            call.reply(server.header.encode(server.machine.revision) + body)
-
-    return run
+def answer_txn(server: Server, call: Call, request: rpc.TxnRequest) -> None:
+    body = refuses_read(server, call, lambda check: check.txn_with_ranges(request)) or server.machine.read_txn(request)
+    if isinstance(body, Refusal):
+        fail(call, body)
+    else:
+        call.reply(server.header.encode(server.machine.revision) + body)
 
 
 class _Compacted:
@@ -145,8 +153,12 @@ def compact(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
+    refused = refuses(server, call, Check.admin)
+    if refused is not None:
+        fail(call, refused)
+        return
     answer: Answer = _Compacted(server, call) if request.physical else call
-    server.propose(COMPACTION + varint(len(call.body)) + call.body, answer)
+    propose(server, COMPACTION + varint(len(call.body)) + call.body, call, answer)
 
 
 def _propose_checked(
@@ -161,4 +173,4 @@ def _propose_checked(
     if refused is not None:
         fail(call, refused)
     else:
-        server.propose(field + varint(len(call.body)) + call.body, call)
+        propose(server, field + varint(len(call.body)) + call.body, call)

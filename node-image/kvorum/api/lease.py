@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 
 from kvorum.api.kv import bad_request, fail
+from kvorum.api.permission import propose, refuses
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
-from kvorum.server.answer import Answer
 from kvorum.server.peers import PeerRefused
 from kvorum.server.server import Server
 from kvorum.state import refusal
+from kvorum.state.auth_checks import Check
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 
@@ -30,25 +31,33 @@ def grant(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
-    refused = server.quota.refuses(request)
+    refused = server.quota.refuses(request) or refuses(server, call, Check.named)
     if refused is not None:
         fail(call, refused)
         return
     if not request.ID:
         request.ID = server.ids.next() & (1 << 63) - 1
     body = request.SerializeToString()
-    server.propose(LEASE_GRANT + varint(len(body)) + body, call)
+    propose(server, LEASE_GRANT + varint(len(body)) + body, call)
 
 
 def revoke(server: Server, call: Call) -> None:
-    server.propose(LEASE_REVOKE + varint(len(call.body)) + call.body, call)
+    refused = refuses(server, call, Check.named)
+    if refused is not None:
+        fail(call, refused)
+    else:
+        propose(server, LEASE_REVOKE + varint(len(call.body)) + call.body, call)
 
 
 def leases(server: Server, call: Call) -> None:
-    server.read(_answer_leases, call)
+    server.read(lambda server, answer: _answer_leases(server, call), call)
 
 
-def _answer_leases(server: Server, call: Answer) -> None:
+def _answer_leases(server: Server, call: Call) -> None:
+    refused = refuses(server, call, lambda check: check.lease_keys_read(server.machine.leases))
+    if refused is not None:
+        fail(call, refused)
+        return
     response = rpc.LeaseLeasesResponse(leases=[rpc.LeaseStatus(ID=lease.id) for lease in server.machine.leases])
     call.reply(server.header.encode(server.machine.revision) + response.SerializeToString())
 
@@ -62,10 +71,25 @@ def time_to_live(server: Server, call: Call) -> None:
     server.tasks.spawn(_time_to_live(server, call, request), call)
 
 
+def _refuses_life(server: Server, call: Call, request: rpc.LeaseTimeToLiveRequest) -> Refusal | None:
+    """How long it lives anybody may know who has a name; the keys only who may read them."""
+    if not request.keys:
+        return refuses(server, call, Check.named)
+    lease = server.machine.leases.find(request.ID)
+    return refuses(server, call, lambda check: check.lease_keys_read([] if lease is None else [lease]))
+
+
 async def _time_to_live(server: Server, call: Call, request: rpc.LeaseTimeToLiveRequest) -> None:
+    auth_revision = server.machine.auth.revision
+    refused = _refuses_life(server, call, request)
+    if refused is not None:
+        fail(call, refused)
+        return
     response = await until_leader(server, lambda: _life(server, request))
     if response is None:
         fail(call, refusal.TIMEOUT)
+    elif request.keys and server.machine.auth.enabled and server.machine.auth.revision != auth_revision:
+        fail(call, refusal.AUTH_OLD_REVISION)
     else:
         call.reply(server.header.encode(server.machine.revision) + response.SerializeToString())
 
@@ -113,8 +137,6 @@ def keep_alive(server: Server, call: Call) -> None:
 
 async def _keep_alive(server: Server, call: Call, renewals: "asyncio.Queue[bytes | Refusal | None]") -> None:
     while (message := await renewals.get()) is not None and not call.cancelled:
-        if server.machine.auth.enabled:  # turned on since the stream was opened
-            message = refusal.AUTH_IS_ON
         if isinstance(message, Refusal):
             fail(call, message)
             return
@@ -122,6 +144,10 @@ async def _keep_alive(server: Server, call: Call, renewals: "asyncio.Queue[bytes
             request = rpc.LeaseKeepAliveRequest.FromString(message)
         except DecodeError as error:
             bad_request(call, error)
+            return
+        refused = refuses(server, call, partial(Check.lease_keys, lease_id=request.ID))
+        if refused is not None:
+            fail(call, refused)
             return
         ttl_s = await until_leader(server, partial(_renew, server, request.ID))
         if ttl_s is None:

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from kvorum.api.kv import bad_request, fail
+from kvorum.api.permission import propose, refuses, refuses_unmapped
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.raft.message import NONE
@@ -19,6 +20,7 @@ from kvorum.server.server import Server
 from kvorum.server.snapshot_db import ConversionFailed
 from kvorum.state import refusal
 from kvorum.state.alarms import alarm_name
+from kvorum.state.auth_checks import Check
 from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.storage.fault import StorageFault
@@ -38,6 +40,10 @@ log = logging.getLogger(__name__)
 
 def status(server: Server, call: Call) -> None:
     """Never waits: it is asked of members that are ill."""
+    refused = refuses(server, call, Check.admin)
+    if refused is not None:
+        fail(call, refused)
+        return
     store, raft = server.store, server.raft
     response = rpc.StatusResponse(
         version=server.settings.claimed_version,
@@ -71,6 +77,10 @@ def hash_kv(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
+    refused = refuses_unmapped(server, call)
+    if refused is not None:
+        fail(call, refused)
+        return
     server.tasks.spawn(_hash_kv(server, call, request.revision), call)
 
 
@@ -84,10 +94,23 @@ async def _hash_kv(server: Server, call: Call, revision: int) -> None:
 
 
 def alarm(server: Server, call: Call) -> None:
-    server.propose(ALARM + varint(len(call.body)) + call.body, call)
+    try:
+        request = rpc.AlarmRequest.FromString(call.body)
+    except DecodeError as error:
+        bad_request(call, error)
+        return
+    refused = refuses(server, call, Check.named if request.action == rpc.AlarmRequest.GET else Check.admin)
+    if refused is not None:
+        fail(call, refused)
+    else:
+        propose(server, ALARM + varint(len(call.body)) + call.body, call)
 
 
 def defragment(server: Server, call: Call) -> None:
+    refused = refuses_unmapped(server, call)
+    if refused is not None:
+        fail(call, refused)
+        return
     server.tasks.spawn(_defragment(server, call), call)
 
 
@@ -105,6 +128,10 @@ def snapshot(server: Server, call: Call) -> None:
 
     def asked(message: bytes) -> None:
         call.on_message = call.on_end = None
+        refused = refuses_unmapped(server, call)
+        if refused is not None:
+            fail(call, refused)
+            return
         task = server.tasks.spawn(_snapshot(server, call), call)
 
         def closed() -> None:
@@ -155,4 +182,8 @@ def move_leader(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
-    reconfiguration.move_leader(server, request.targetID, call)
+    refused = refuses(server, call, Check.admin)
+    if refused is not None:
+        fail(call, refused)
+    else:
+        reconfiguration.move_leader(server, request.targetID, call)

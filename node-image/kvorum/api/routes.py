@@ -1,11 +1,10 @@
 """gRPC method paths and who answers them.
 
-Three rules stand before every handler: while authentication is on, users cannot be checked here yet and are sent to
-another member; a learner answers only what cannot be wrong, and a client that asked not to wait without a leader is
-told at once (these two as in etcd).
+Rules that stand before every handler, as in etcd: a learner answers only what cannot be wrong, a client that asked not
+to wait without a leader is told at once, and a token that some other member made a moment ago is waited for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from kvorum.api import auth, cluster, health, kv, lease, maintenance, watch
@@ -42,8 +41,7 @@ UNARY: dict[str, Handler] = {
     "/etcdserverpb.Maintenance/Defragment": maintenance.defragment,
     "/etcdserverpb.Maintenance/MoveLeader": maintenance.move_leader,
     "/grpc.health.v1.Health/Check": health.check,
-    **{f"/etcdserverpb.Auth/{method}": auth.elsewhere for method in auth.METHODS},
-    "/etcdserverpb.Auth/Authenticate": auth.authenticate,
+    **{f"/etcdserverpb.Auth/{method}": handler for method, handler in auth.METHODS.items()},
 }
 STREAMS: dict[str, Handler] = {
     "/etcdserverpb.Watch/Watch": watch.watch,
@@ -56,6 +54,8 @@ FOREIGN = Refusal(
     refusal.UNAVAILABLE, "kvorum: foreign-cluster: this member's data is of another cluster than its peers"
 )
 RANGE = "/etcdserverpb.KV/Range"
+NAMELESS = {"/etcdserverpb.Auth/Authenticate", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
+HELD_MESSAGES_MAX = 100  # of one stream
 
 
 def unary(server: Server) -> dict[str, Callable[[Call], None]]:
@@ -69,16 +69,53 @@ def streams(server: Server) -> dict[str, Callable[[Call], None]]:
 def _guarded(server: Server, handler: Handler, path: str, call: Call) -> None:
     if server.removed:
         fail(call, refusal.STOPPED)
-    elif server.machine.auth.enabled and path not in ANSWERED_ALWAYS:
-        fail(call, refusal.AUTH_IS_ON)
     elif server.is_learner and not _learner_may(path, call):
         fail(call, refusal.NOT_SUPPORTED_FOR_LEARNER)
     elif server.raft.leader == NONE and reconfiguration.foreign_voters(server):
         fail(call, FOREIGN)
     elif server.raft.leader == NONE and call.metadata("hasleader") == "true":
         fail(call, refusal.NO_LEADER)
+    elif server.machine.auth.enabled and path not in NAMELESS and (index := server.callers.awaits(call)):
+        hold(server, handler, call, index)
     else:
         handler(server, call)
+
+
+def hold(server: Server, handler: Handler, call: Call, index: int) -> None:
+    """Until index is applied here. What a stream's client sends meanwhile is kept for its handler."""
+    messages: list[bytes] = []
+    ended = False
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+
+    def keep(message: bytes) -> None:
+        if len(messages) < HELD_MESSAGES_MAX:
+            messages.append(message)
+        else:
+            fail(call, refusal.TOO_MANY_REQUESTS)
+
+    def go_on() -> None:
+        if not call.cancelled and call.on_message is keep:
+            call.on_message = call.on_end = None
+            handler(server, call)
+            _tell(call, messages, ended=ended)
+
+    def give_up(why: Refusal) -> None:
+        if not call.cancelled and call.on_message is keep:
+            fail(call, why)
+
+    call.on_message, call.on_end = keep, end
+    server.callers.hold(index, go_on, give_up)
+
+
+def _tell(call: Call, messages: Iterable[bytes], *, ended: bool) -> None:
+    for message in messages:
+        if call.on_message is not None:
+            call.on_message(message)
+    if ended and call.on_end is not None:
+        call.on_end()
 
 
 def _learner_may(path: str, call: Call) -> bool:

@@ -3,6 +3,7 @@
 Knows no HTTP/2 and no gRPC: net.call.Call fits this protocol, and so does `Done` for the server's own proposals.
 """
 
+from asyncio import Future, get_running_loop
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,6 +22,26 @@ class Answer(Protocol):
     def fail(self, code: int, message: str) -> None:
         """A gRPC status code and etcd's text."""
         ...
+
+
+class Awaited:
+    """An answer that a task of ours waits for."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self) -> None:
+        self._outcome: Future[bytes | Refusal] = get_running_loop().create_future()
+
+    def reply(self, body: bytes) -> None:
+        if not self._outcome.done():  # the task may be cancelled
+            self._outcome.set_result(body)
+
+    def fail(self, code: int, message: str) -> None:
+        if not self._outcome.done():
+            self._outcome.set_result(Refusal(code, message))
+
+    async def outcome(self) -> bytes | Refusal:
+        return await self._outcome
 
 
 class Done:

@@ -48,10 +48,12 @@ class RequestIds:
         self._last = self._last + 1 & (1 << 48) - 1  # a counter that runs over leaves the member's bits alone
         return self._member | self._last
 
-    def header_field(self, request_id: int) -> bytes:
-        """InternalRaftRequest's field 100: RequestHeader{ID}."""
+    def header_field(self, request_id: int, named: bytes = b"") -> bytes:
+        """InternalRaftRequest's field 100: RequestHeader{ID}, and named, the encoded fields that follow."""
         high = request_id >> 14
         if high != self._high:
             self._high, self._high_varint = high, varint(high)
         id_varint = bytes((request_id & 127 | 128, request_id >> 7 & 127 | 128)) + self._high_varint
+        if named:
+            return b"\xa2\x06" + varint(len(id_varint) + 1 + len(named)) + b"\x08" + id_varint + named
         return b"\xa2\x06" + bytes((len(id_varint) + 1, 8)) + id_varint

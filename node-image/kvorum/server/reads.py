@@ -1,14 +1,14 @@
 """Linearizable reads: asked of the leader in rounds, run once all that was acknowledged before is applied here.
 
 One ReadIndex round is on its way at a time and speaks for every read that came before it began; what comes meanwhile
-waits for the next (Raft thesis, 6.4). Knows nothing of what a read does.
+waits for the next (Raft thesis, 6.4). Knows nothing of what a read does, nor who may: what is run asks that, by then.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kvorum.raft.message import ReadState
-from kvorum.server.answer import WAITING_MAX, Answer, Done
+from kvorum.server.answer import WAITING_MAX, Answer
 from kvorum.state import refusal
 
 if TYPE_CHECKING:
@@ -79,10 +79,7 @@ class Reads:
     def _run(self, reads: list[Read]) -> None:
         server = self._server
         for run, answer, _ in reads:
-            if server.machine.auth.enabled and not isinstance(answer, Done):
-                answer.fail(refusal.AUTH_IS_ON.code, refusal.AUTH_IS_ON.text)  # asked before it was turned on
-            else:
-                run(server, answer)
+            run(server, answer)
 
     def expire(self, oldest_tick: int) -> None:
         """At each tick: a round that is late is asked again; reads that came at oldest_tick or before fail."""

@@ -22,6 +22,7 @@ from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import NONE, ConfChange, Entry, EntryType, Message
 from kvorum.server.answer import WAITING_MAX, Answer
 from kvorum.server.auto_compaction import AutoCompaction
+from kvorum.server.callers import Callers
 from kvorum.server.commits import Commits
 from kvorum.server.compaction import Compaction
 from kvorum.server.full_disk import FullDisk
@@ -29,12 +30,15 @@ from kvorum.server.header import RequestIds, ResponseHeader
 from kvorum.server.leader_bound import LeaderBoundStreams
 from kvorum.server.lessor import Lessor
 from kvorum.server.log_writer import LogWriter
+from kvorum.server.passwords import Passwords
 from kvorum.server.peers import Peers
 from kvorum.server.quota import Quota
 from kvorum.server.reads import Reads
 from kvorum.server.settings import Settings
 from kvorum.server.snapshots import Snapshots
 from kvorum.server.tasks import Tasks
+from kvorum.server.tokens import Tokens
+from kvorum.server.tokens_simple import SimpleTokens
 from kvorum.server.watch_hub import WatchHub
 from kvorum.state import refusal
 from kvorum.state.machine import Machine
@@ -73,10 +77,11 @@ class Server:
         on_answered: Callable[[], None] = lambda: None,
         on_retired: Callable[[], None] = lambda: None,
         free_bytes: Callable[[], int] = lambda: 1 << 40,
+        tokens: Tokens | None = None,
     ) -> None:
         """on_fatal: a disk failed. on_answered: many calls may have been answered, so what they wrote can leave now.
 
-        on_retired: this member is none any more. free_bytes: see FullDisk.
+        on_retired: this member is none any more. free_bytes: see FullDisk. tokens: simple ones, if not given.
         """
         self.member_id = member_id
         self.cluster_id = cluster_id
@@ -102,6 +107,8 @@ class Server:
         self.quota = Quota(self)
         self.leader_bound = LeaderBoundStreams(self)
         self.tasks = Tasks(self)
+        self.callers = Callers(self, tokens or SimpleTokens(loop.time, settings.auth_token_ttl_s))
+        self.passwords = Passwords(settings.bcrypt_cost)
         self.on_role_change: list[Callable[[], None]] = []
         self.leader_changes = 0
         self.proposals_failed = 0
@@ -120,21 +127,20 @@ class Server:
         self._proposed: list[bytes] = []
         self._proposed_ids: list[int] = []
         self._flush_scheduled = False
-        self._refuses_users = False  # authentication was on when last looked
         self._next_tick = 0.0
         self._stopped = False
         self._timeout_ticks = settings.request_timeout_ms // settings.heartbeat_ms
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def propose(self, payload: bytes, answer: Answer) -> None:
+    def propose(self, payload: bytes, answer: Answer, named: bytes = b"") -> None:
         """Takes a request through the log; answers it once this member has applied it.
 
-        payload: an encoded InternalRaftRequest without its header. The answer may be a timeout, and the request may
-        then still be applied: nobody can know.
+        payload: an encoded InternalRaftRequest without its header. named: who asks, if that counts
+        (Callers.header_tail). The answer may be a timeout, and the request may then still be applied: nobody can know.
         """
         request_id = self.ids.next()
-        data = payload + self.ids.header_field(request_id)
+        data = payload + self.ids.header_field(request_id, named)
         if len(data) > self.settings.request_bytes_max:
             answer.fail(refusal.REQUEST_TOO_LARGE.code, refusal.REQUEST_TOO_LARGE.text)
         elif len(self._waiting) >= WAITING_MAX:
@@ -198,6 +204,7 @@ class Server:
         self.removed = True
         log.error("this member was removed from the cluster; delete its data directory before it is added again")
         self.lessor.demote()
+        self.callers.stop()
         self._fail_all(refusal.STOPPED)
         for member in self.machine.membership.members:
             self.peers.remove_peer(member.id)
@@ -346,8 +353,8 @@ class Server:
                     waiter[0].reply(encode_header(outcome.revision) + outcome.body)
                 else:
                     waiter[0].fail(outcome.refusal.code, outcome.refusal.text)
-        if machine.auth.enabled is not self._refuses_users:
-            self._auth_turned()
+        if machine.auth.news:
+            self.callers.hear(machine.auth.take_news())
         events = machine.take_events()
         if events:
             self.watches.publish(events)
@@ -358,6 +365,8 @@ class Server:
             self.compaction.begin()
         if self.reads.unapplied:
             self.reads.run_applied()
+        if self.callers.has_held:
+            self.callers.applied()
         self._on_answered()
         took = time.perf_counter() - started
         if took > self.settings.warning_apply_s:
@@ -365,19 +374,6 @@ class Server:
             log.warning("apply request took too long", extra={"took_s": round(took, 6), "entries": len(entries)})
         if self.store.pending_count >= self.settings.commit_rows_max:
             self.commits.begin_if_due()
-
-    def _auth_turned(self) -> None:
-        """Users cannot be checked here yet: while authentication is on, clients are refused (api.routes), and what they
-        opened before ends."""
-        self._refuses_users = self.machine.auth.enabled
-        if self._refuses_users:
-            log.warning(
-                "authentication is on: clients are refused here until it is disabled, which only an etcd member of the "
-                "cluster can do"
-            )
-            self.watches.end_all(refusal.AUTH_IS_ON)
-        else:
-            log.info("authentication is off: clients are served again")
 
     def _apply_conf_change(self, entry: Entry) -> None:
         wanted = change_codec.decode_single(entry.data)
@@ -414,8 +410,6 @@ class Server:
 
     def start(self) -> None:
         """Begins to tick. The loop must be running."""
-        if self.machine.auth.enabled:
-            self._auth_turned()
         if self.member_id in self.machine.membership.removed:
             self.retire()
         if self.settings.election_tick_advance:
@@ -450,6 +444,7 @@ class Server:
         self.auto_compaction.tick()
         self.leader_bound.tick()
         self.full_disk.tick()
+        self.callers.tick()
         self.commits.begin_if_due()
         self._flush()
 
@@ -529,8 +524,7 @@ class Server:
         for member in machine.membership.members:
             if member.id != self.member_id:
                 self.peers.add_peer(member.id, member.peer_urls)
-        if machine.auth.enabled is not self._refuses_users:
-            self._auth_turned()
+        self.callers.replaced()
         self.watches.restored(told_revision=before.revision)
         gc.freeze()  # as after the start: the collector need not walk all of it again
         self.reads.run_applied()
@@ -543,6 +537,8 @@ class Server:
             return
         self._stopped = True
         self.tasks.cancel()
+        self.callers.stop()
+        self.passwords.stop()
         self.log_writer.stop()
         self.snapshots.stop()
         self.commits.stop()

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from kvorum.state.event import Event, with_previous
-from kvorum.state.refusal import Refusal
 from kvorum.state.revisions import FROM_KEY
 from kvorum.state.row import varint
 
@@ -33,10 +32,6 @@ class Stream(Protocol):
     @property
     def buffered_bytes(self) -> int:
         """Pushed, and not yet taken by the client."""
-        ...
-
-    def end(self, why: Refusal) -> None:
-        """No more of any of its watches."""
         ...
 
     def watch_ended(self, watcher: "Watcher") -> None:
@@ -157,12 +152,6 @@ class WatchHub:
             else:
                 self._ranges.remove(group)
         self._note_interest()
-
-    def end_all(self, why: Refusal) -> None:
-        """Ends every stream that watches."""
-        synced = (watcher for group in self._groups.values() for watcher in group.watchers)
-        for stream in {watcher.stream for watcher in (*synced, *self._behind, *self._future)}:
-            stream.end(why)
 
     def _note_interest(self) -> None:
         """Events are made only while somebody waits for them: 0.5 us of each put otherwise."""

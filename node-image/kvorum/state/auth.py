@@ -38,18 +38,43 @@ class Rights:
     writable: KeyRanges
 
 
+class SignedIn(NamedTuple):
+    """A user's password was right, at some member: from now on this token names him at every one."""
+
+    user: bytes
+    token: bytes
+
+
+class SignedOut(NamedTuple):
+    """Tokens from before name nobody any more. user None: all users'."""
+
+    user: bytes | None
+
+
+class RightsChanged(NamedTuple):
+    """Of anybody, or authentication was turned on or off: what was allowed before may be so no more."""
+
+
+News = SignedIn | SignedOut | RightsChanged
+
+
 class Auth:
-    """Rows are read when they are needed, rights kept until the next change."""
+    """Rows are read when they are needed, rights kept until the next change.
+
+    news: what whoever serves clients has to hear of, in the order it was applied; he takes it after each batch.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rights: dict[bytes, Rights] = {}
         self.enabled = False
         self.revision = 1
+        self.news: list[News] = []
 
     def load(self) -> None:
         """From the store. A new one gets the first revision, as etcd writes it when it opens its own."""
         self._rights.clear()
+        self.news.clear()
         self.enabled = self._store.get(AUTH, ENABLED) == b"\x01"
         revision = self._store.get(AUTH, REVISION)
         if revision is None:
@@ -63,12 +88,23 @@ class Auth:
     def turn(self, *, on: bool) -> None:
         self.enabled = on
         self._store.put(AUTH, ENABLED, b"\x01" if on else b"\x00")
+        self.news = [SignedOut(None), RightsChanged()]  # what came before matters to nobody now
+
+    def tell(self, news: News) -> None:
+        """While authentication is off nobody has a token, nor needs rights."""
+        if self.enabled:
+            self.news.append(news)
+
+    def take_news(self) -> list[News]:
+        news, self.news = self.news, []
+        return news
 
     def changed(self) -> None:
         """After every successful change: rights are looked up anew, and requests decided before are too old."""
         self._rights.clear()
         self.revision += 1
         self._store.put(AUTH, REVISION, self.revision.to_bytes(8, "big"))
+        self.tell(RightsChanged())
 
     def find_user(self, name: bytes) -> User | None:
         row = self._store.get(AUTH_USERS, name) if name else None

@@ -26,7 +26,7 @@ from kvorum.etcdpb.auth_pb2 import (
     UserRevokeRole,
 )
 from kvorum.etcdpb.rpc_pb2 import Permission
-from kvorum.state.auth import ROOT, Auth
+from kvorum.state.auth import ROOT, Auth, SignedIn, SignedOut
 from kvorum.state.go_sort import go_insert
 from kvorum.state.refusal import (
     AUTH_FAILED,
@@ -79,14 +79,18 @@ def status(auth: Auth, request: object) -> Applied:
 def authenticate(auth: Auth, request: InternalAuthenticateRequest, index: int) -> Applied:
     """The proposer compared the password, and drew the letters of a token. It ends in the index before the entry's.
 
-    Tokens are no rows: they live in the memory of the members that take them from clients, each with a clock.
+    Tokens are no rows: they live in the memory of the members that take them from clients, each with a clock. Without
+    letters the proposer signs its tokens, and what would be one here anybody could guess.
     """
     if not auth.enabled:
         return AUTH_NOT_ENABLED
     user = auth.find_user(request.name)
     if user is None or user.options.no_password:
         return AUTH_FAILED
-    return field(b"\x12", b"%b.%d" % (request.simple_token, index))
+    token = b"%b.%d" % (request.simple_token, index)
+    if request.simple_token:
+        auth.tell(SignedIn(request.name, token))
+    return field(b"\x12", token)
 
 
 # -- users ---------------------------------------------------------------------------------------------------------
@@ -113,6 +117,7 @@ def user_delete(auth: Auth, request: UserDelete) -> Applied:
     if auth.find_user(request.name) is None:
         return USER_NOT_FOUND
     auth.delete_user(request.name)
+    auth.tell(SignedOut(request.name))
     auth.changed()
     return b""
 
@@ -135,6 +140,7 @@ def user_change_password(auth: Auth, request: UserChangePassword) -> Applied:
         return NO_PASSWORD_USER
     user.password = password
     auth.put_user(user)
+    auth.tell(SignedOut(request.name))
     auth.changed()
     return b""
 

@@ -18,8 +18,8 @@ from kvorum.etcdpb.rpc_pb2 import (
     TxnRequest,
 )
 from kvorum.state.auth import READ, WRITE, Auth, Caller
-from kvorum.state.leases import Leases
-from kvorum.state.refusal import Refusal
+from kvorum.state.leases import Lease, Leases
+from kvorum.state.refusal import USER_EMPTY, Refusal
 
 ADMIN = frozenset(
     {
@@ -74,6 +74,32 @@ class Check:
     def txn(self, request: TxnRequest) -> Refusal | None:
         """Both lists count, whichever is taken. Ranges at the top level do not: see txn.py."""
         return self._txn(request, nested=False)
+
+    def txn_with_ranges(self, request: TxnRequest) -> Refusal | None:
+        """All of it: where a client asks, whether it goes through the log or not."""
+        return self._txn(request, nested=True)
+
+    def named(self) -> Refusal | None:
+        """Anybody may, who says who he is."""
+        return None if self._caller.revision else USER_EMPTY
+
+    def keys_read(self, key: bytes, range_end: bytes) -> Refusal | None:
+        return self._keys(key, range_end, READ)
+
+    def admin(self) -> Refusal | None:
+        return self._auth.refuses_admin(self._caller)
+
+    def lease_keys(self, lease_id: int) -> Refusal | None:
+        """Whoever renews a lease keeps alive what hangs on it, so he must be allowed to write that."""
+        return self.named() or self._lease(lease_id)
+
+    def lease_keys_read(self, leases: Iterable[Lease]) -> Refusal | None:
+        """Whoever lists leases, or the keys of one, must be able to read the keys."""
+        refused = self.named()
+        if refused is not None or self.admin() is None:
+            return refused
+        keys = (key for lease in leases for key in lease.keys)
+        return next(filter(None, (self._keys(key, b"", READ) for key in keys)), None)
 
     def lease_revoke(self, request: LeaseRevokeRequest) -> Refusal | None:
         return self._lease(request.ID)

@@ -17,6 +17,7 @@ OUT_OF_RANGE = 11
 UNIMPLEMENTED = 12
 UNAVAILABLE = 14
 DATA_LOSS = 15
+UNAUTHENTICATED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,9 @@ INVALID_AUTH_MANAGEMENT = Refusal(INVALID_ARGUMENT, "etcdserver: invalid auth ma
 NO_PASSWORD_USER = Refusal(
     UNKNOWN, "auth: authentication failed, password was given for no password user"
 )  # mapped to no code, nor to a text of the server's
-# Ours. Unavailable, since that is what etcd's clients take to another endpoint: reads at once, watches and keep-alives
-# by opening their streams anew. Writes and Authenticate they send once, whatever the code, and show this text.
-AUTH_IS_ON = Refusal(
-    UNAVAILABLE,
-    "kvorum: authentication is on, and this member cannot check users yet: ask an etcd member of the cluster, "
-    "or disable authentication there",
-)
-NO_AUTH_SERVICE = Refusal(
-    UNIMPLEMENTED, "kvorum: this member changes no users and roles yet: ask an etcd member of the cluster"
-)
+INVALID_AUTH_TOKEN = Refusal(UNAUTHENTICATED, "etcdserver: invalid auth token")
+PASSWORD_TOO_LONG = Refusal(UNKNOWN, "bcrypt: password length exceeds 72 bytes")
+VERIFY_ONLY = Refusal(UNKNOWN, "auth: token signing attempted with verify-only key")
 
 REQUEST_TOO_LARGE = Refusal(INVALID_ARGUMENT, "etcdserver: request is too large")
 TOO_MANY_REQUESTS = Refusal(UNKNOWN, "etcdserver: too many requests")  # mapped to no code; its own is 8, for clients

@@ -25,6 +25,8 @@ def test_texts_are_those_of_etcds_server() -> None:
     assert [name for name, found in ALL.items() if not found.text.startswith(("etcdserver: ", "kvorum: "))] == [
         "NOT_PRIMARY_LESSOR",
         "NO_PASSWORD_USER",
+        "PASSWORD_TOO_LONG",
+        "VERIFY_ONLY",
     ]
 
 
