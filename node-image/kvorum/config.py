@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvorum import __version__, config_file
+from kvorum.config_sample import sample
 from kvorum.flags import (
     BOOL,
     CLAIM,
@@ -22,6 +23,8 @@ from kvorum.flags import (
     FLAGS,
     GROUPS,
     KNOWN,
+    OWN,
+    PRINT_SAMPLE,
     Invalid,
     Setting,
     Status,
@@ -52,7 +55,8 @@ class ConfigError(Exception):
 
 
 class Answered(Exception):
-    """--version or --help: text (lines, the last without its end) is for stdout, then end with 0."""
+    """--version, --help or --print-config-sample: text is for stdout (lines, the last without its end), then end with
+    0."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -95,6 +99,7 @@ class Config:
     grpc_keepalive_timeout_ms: int
     socket_reuse_port: bool
     enable_grpc_gateway: bool
+    enable_pprof: bool
     cors: tuple[str, ...]  # origins; none: all
     host_whitelist: tuple[str, ...]  # none or `*`: all
     strict_reconfig_check: bool
@@ -182,12 +187,14 @@ def _resolved(resolve: Callable[[str], str] | None) -> Callable[[str], str]:
 def load(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     """The settings that arguments (without the program's name), environment and config file amount to.
 
-    Raises ConfigError, and Answered for --version and --help.
+    Raises ConfigError, and Answered for --version, --help and --print-config-sample.
     """
     given = _parse_arguments(argv)
     if "version" in given and given["version"].value is True:
         claimed = given[CLAIM.name].text if CLAIM.name in given else ETCD_VERSION
         raise Answered(version_text(claimed))
+    if PRINT_SAMPLE.name in given and given[PRINT_SAMPLE.name].value is True:
+        raise Answered(sample().removesuffix("\n"))
     file_name = given["config-file"].text if "config-file" in given else environ.get("ETCD_CONFIG_FILE", "")
     warnings: list[str] = []
     if file_name:
@@ -405,6 +412,7 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         grpc_keepalive_interval_ms=values.milliseconds("grpc-keepalive-interval"),
         grpc_keepalive_timeout_ms=values.milliseconds("grpc-keepalive-timeout"),
         socket_reuse_port=values.boolean("socket-reuse-port"),
+        enable_pprof=values.boolean("enable-pprof"),
         enable_grpc_gateway=values.boolean("enable-grpc-gateway"),
         cors=values.origins("cors"),
         host_whitelist=values.texts("host-whitelist"),
@@ -547,7 +555,7 @@ def help_text() -> str:
         f"Starts a member that speaks etcd {ETCD_VERSION}'s API.",
         "Every flag has a variable (--data-dir is ETCD_DATA_DIR). With --config-file, both are ignored.",
     ]
-    for title, flags in (*GROUPS, ("Kvorum's own", (CLAIM,))):
+    for title, flags in (*GROUPS, ("Kvorum's own", OWN)):
         lines += ["", f"{title}:"]
         for flag in flags:
             lines.append(f"  --{flag.name} '{flag.default}'")

@@ -310,7 +310,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("log-level", TEXT, "info", HONOURED, "debug, info, warn, error, panic or fatal"),
         Flag("enable-log-rotation", BOOL, "false", IGNORED, "rotate log files", "log files grow; rotate outside"),
         Flag("log-rotation-config-json", TEXT, '{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}', IGNORED, "how to rotate log files", "log files grow; rotate outside"),
-        Flag("enable-pprof", BOOL, "false", REFUSED, "serve profiles of a Go program", "this is not one"),
+        Flag("enable-pprof", BOOL, "false", HONOURED, "serve profiles and stacks at the client URLs, below /debug/pprof/", "those of a Python program"),
         Flag("metrics", TEXT, "basic", REFUSED, "basic or extensive", "histograms of every call are not kept"),
         Flag("enable-grpc-gateway", BOOL, "true", HONOURED, "serve the API as JSON over HTTP, below /v3/"),
     )),
@@ -356,12 +356,14 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("version", BOOL, "false", HONOURED, "print versions and end"),
     )),
 )
-# fmt: on
 FLAGS: Mapping[str, Flag] = {flag.name: flag for _, flags in GROUPS for flag in flags}
 
 # Ours, not etcd's.
 CLAIM = Flag("claim-etcd-version", TEXT, ETCD_VERSION, HONOURED, "the etcd version to claim, for tests of dialects")
-KNOWN: Mapping[str, Flag] = {**FLAGS, CLAIM.name: CLAIM}
+PRINT_SAMPLE = Flag("print-config-sample", BOOL, "false", HONOURED, "print a config file with every key and its default, and end")
+OWN = (CLAIM, PRINT_SAMPLE)
+# fmt: on
+KNOWN: Mapping[str, Flag] = {**FLAGS, **{flag.name: flag for flag in OWN}}
 
 
 def variable(flag_name: str) -> str:

@@ -31,7 +31,7 @@ def main(*, open_data_dir: Callable[[Path, Path], DataDir] = DataDir.open) -> No
         config = configuration.load(sys.argv[1:], os.environ)
         json_log.configure(config.log_level, config.log_outputs)
     except configuration.Answered as answered:
-        print(answered.text)  # noqa: T201 - --version and --help answer on stdout
+        print(answered.text)  # noqa: T201 - --version, --help and the sample answer on stdout
         sys.exit(0)
     except configuration.ConfigError as error:
         sys.exit(_say(error.exit_code, *error.lines))

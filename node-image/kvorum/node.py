@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from kvorum import birth
 from kvorum.api import http, metrics, routes
 from kvorum.api.bystander import Trouble
+from kvorum.api.debug import Debug
 from kvorum.api.gateway import Gateway
 from kvorum.aside import DRAIN_S, lines_of, message_bytes_max, open_client_ports, trouble_of
 from kvorum.birth import Birth
@@ -331,7 +332,7 @@ class Node:
     async def _listen_clients(self) -> None:
         config, server = self._config, self.server
         unary, streams, bytes_max = routes.unary(server), routes.streams(server), message_bytes_max(config)
-        others: dict[str, HttpHandler] = {}
+        others: dict[str, HttpHandler] = {"/debug/": Debug(server, pprof=config.enable_pprof).handle}
         if config.enable_grpc_gateway:
             gateway = Gateway(unary=unary, streams=streams, message_bytes_max=bytes_max)
             others["/v3/"] = others["/v3beta/"] = gateway.handle

@@ -3,7 +3,7 @@
 Which test shows a flag is a fact of this repository and not of the node, so it stands here.
 """
 
-from kvorum.flags import CLAIM, FLAGS, GROUPS, Flag, Status, variable
+from kvorum.flags import FLAGS, GROUPS, OWN, Flag, Status, variable
 
 CONFIG = "tests/unit/kvorum/test_config.py"
 SNAPSHOTS = "tests/e2e/test_snapshots.py"
@@ -50,6 +50,7 @@ SHOWN_BY = {
     "logger": f"{EFFECT}::test_logs_are_json_with_level_time_and_message",
     "log-outputs": f"{EFFECT}::test_logs_go_where_they_are_told_to",
     "log-level": f"{EFFECT}::test_logs_hold_what_is_as_grave_as_asked",
+    "enable-pprof": "tests/e2e/test_debug.py::test_profiles_are_served_at_the_client_url_alone_and_only_if_asked_for",
     "experimental-watch-progress-notify-interval": f"{EFFECT}::test_an_idle_watcher_is_told_the_revision",
     "experimental-warning-apply-duration": f"{EFFECT}::test_a_request_that_is_slow_to_apply_is_logged",
     "experimental-initial-corrupt-check": "tests/e2e/test_corruption.py::test_a_member_with_other_keys_does_not_start",
@@ -62,6 +63,7 @@ SHOWN_BY = {
     "force-new-cluster": "tests/e2e/test_force_new_cluster.py::test_one_member_of_three_goes_on_alone_with_its_data",
     "config-file": f"{EFFECT}::test_a_config_file_is_all_that_counts",
     "version": f"{CONFIG}::test_the_version_is_etcds_line_first_and_ours_second",
+    "print-config-sample": "tests/unit/kvorum/test_config_sample.py::test_loading_the_sample_changes_nothing",
     "claim-etcd-version": f"{CONFIG}::test_the_version_is_etcds_line_first_and_ours_second",
 }
 
@@ -69,9 +71,9 @@ HEAD = """<!-- Made by `make generate` out of node-image/kvorum/flags.py. Do not
 # The node's flags
 
 Every flag of etcd 3.5 ({count}), with etcd's syntax: `--flag value`, `--flag=value`, booleans `--flag` or
-`--flag=false`. Each has a variable (`--{example}` is `{variable}`) and a key in the file that `--config-file` names;
-there, TLS lies in `client-transport-security` and `peer-transport-security`. A config file makes flags and variables
-ignored; a variable that a flag shadows is an error.
+`--flag=false`. Each has a variable (`--{example}` is `{variable}`) and a key in the file that `--config-file` names
+([configuration](configuration.md)). A config file makes flags and variables ignored; a variable that a flag shadows is
+an error.
 
 - **honoured**: it does what it does in etcd. The test that shows it is named.
 - **refused**: the node ends with a message that names the flag, unless the value is the one that asks for nothing more.
@@ -93,7 +95,7 @@ def page() -> str:
             ignored=count[Status.IGNORED],
         )
     ]
-    for title, flags in (*GROUPS, ("Kvorum's own, not etcd's", (CLAIM,))):
+    for title, flags in (*GROUPS, ("Kvorum's own, not etcd's", OWN)):
         parts.append(
             f"\n## {title}\n\n"
             "| Flag | etcd's default | Here | What it asks for | What is different | Shown by |\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kvorum_operator.api import crd
 
-from tests.tidy import chart_values, fields_page, flags_page, image_requirements
+from tests.tidy import chart_values, configuration_page, fields_page, flags_page, image_requirements
 from tests.tidy.sources import PACKAGES, REPOSITORY
 
 PROTOCOLS = PACKAGES["kvorum"] / "etcdpb"
@@ -30,6 +30,7 @@ def generate() -> Mapping[Path, str]:
         REPOSITORY / "manifests" / "install" / "kvclusters.yaml": crd.text(),
         REPOSITORY / "charts" / "kvcluster" / "values.schema.json": chart_values.text(),
         REPOSITORY / "docs" / "flags.md": flags_page.page(),
+        REPOSITORY / "docs" / "configuration.md": configuration_page.page(),
         REPOSITORY / "docs" / "fields.md": fields_page.page(),
         **image_requirements.files(),
     }
