@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from kvorum.api import proto_json
 from kvorum.api.proto_json import BadJson, Object
+from kvorum.etcdpb import election_pb2, lock_pb2
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.net.listener import Exchange, HttpRequest, HttpResponse, HttpStream
@@ -133,6 +134,18 @@ METHODS: Final[dict[str, Method]] = {
             "auth/role/revoke": "RoleRevokePermission AuthRoleRevokePermission",
         },
         rpc,
+    ),
+    **_methods("v3lockpb.Lock", {"lock/lock": "Lock", "lock/unlock": "Unlock"}, lock_pb2),
+    **_methods(
+        "v3electionpb.Election",
+        {
+            "election/campaign": "Campaign",
+            "election/proclaim": "Proclaim",
+            "election/leader": "Leader",
+            "election/observe": "Observe Leader",
+            "election/resign": "Resign",
+        },
+        election_pb2,
     ),
 }
 

@@ -7,7 +7,7 @@ to wait without a leader is told at once, and a token that some other member mad
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from kvorum.api import auth, cluster, health, kv, lease, maintenance, watch
+from kvorum.api import auth, cluster, election, health, kv, lease, lock, maintenance, watch
 from kvorum.api.kv import fail
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
@@ -40,6 +40,12 @@ UNARY: dict[str, Handler] = {
     "/etcdserverpb.Maintenance/Alarm": maintenance.alarm,
     "/etcdserverpb.Maintenance/Defragment": maintenance.defragment,
     "/etcdserverpb.Maintenance/MoveLeader": maintenance.move_leader,
+    "/v3lockpb.Lock/Lock": lock.lock,
+    "/v3lockpb.Lock/Unlock": lock.unlock,
+    "/v3electionpb.Election/Campaign": election.campaign,
+    "/v3electionpb.Election/Proclaim": election.proclaim,
+    "/v3electionpb.Election/Leader": election.leader,
+    "/v3electionpb.Election/Resign": election.resign,
     "/grpc.health.v1.Health/Check": health.check,
     **{f"/etcdserverpb.Auth/{method}": handler for method, handler in auth.METHODS.items()},
 }
@@ -47,6 +53,7 @@ STREAMS: dict[str, Handler] = {
     "/etcdserverpb.Watch/Watch": watch.watch,
     "/etcdserverpb.Lease/LeaseKeepAlive": lease.keep_alive,
     SNAPSHOT: maintenance.snapshot,
+    "/v3electionpb.Election/Observe": election.observe,
     "/grpc.health.v1.Health/Watch": health.watch,
 }
 ANSWERED_ALWAYS = {"/etcdserverpb.Maintenance/Status", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
