@@ -38,6 +38,7 @@ class Compaction:
         self._hashings: list[Hashing] = []
         self.hashes = StoredHashes()
         self.finished_revision = NEVER_COMPACTED  # the rows of compactions up to this one are gone
+        self.removed_count = 0  # rows, since this object was made; for /metrics
 
     def schedule(self, revision: int) -> Refusal | None:
         """Compacts at a revision, in effect from now on. revision: any that exists and is above the last one."""
@@ -94,6 +95,7 @@ class Compaction:
             # No case here for nothing being kept, as in hash_kv: the last row of the compacted revision always is.
             task.crc = extend(task.crc, row_key + row)
         if not stays:
+            self.removed_count += 1
             self._store.delete(KEY, row_key)
             if index.oldest(key) == (main, sub):
                 index.trim(key, task.revision)  # all of the key's rows that go, so once for each key

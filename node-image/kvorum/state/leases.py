@@ -37,13 +37,20 @@ class Lease:
 
 
 class Leases:
-    """All leases, by id. Ids are int64, and never 0."""
+    """All leases, by id. Ids are int64, and never 0.
+
+    revoked_count, ttls_count: since this object was made, for /metrics. ttls_count[n]: of leases granted for up to 2**n
+    seconds, and more than 2**(n-1); granted_ttl_s: their sum.
+    """
 
     def __init__(self, store: Store, *, ttl_min_s: int) -> None:
         """ttl_min_s: lower TTLs are raised to it."""
         self._store = store
         self._ttl_min_s = ttl_min_s
         self._by_id: dict[int, Lease] = {}
+        self.revoked_count = 0
+        self.ttls_count = [0] * (TTL_MAX_S.bit_length() + 1)
+        self.granted_ttl_s = 0
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -69,11 +76,14 @@ class Leases:
         assert id not in self._by_id, id
         lease = self._by_id[id] = Lease(id, max(ttl_s, self._ttl_min_s))
         self._store.put(LEASE, row_key(id), LeaseRow(ID=id, TTL=lease.ttl_s).SerializeToString())
+        self.ttls_count[(lease.ttl_s - 1).bit_length()] += 1
+        self.granted_ttl_s += lease.ttl_s
         return lease
 
     def forget(self, id: int) -> None:
         """A lease that was revoked. Its keys are deleted by the caller, before or after, in the same write."""
         del self._by_id[id]
+        self.revoked_count += 1
         self._store.delete(LEASE, row_key(id))
 
     def checkpoint(self, id: int, remaining_s: int) -> None:

@@ -258,6 +258,7 @@ class Machine:
             return LEASE_NOT_FOUND
         for key in lease.sorted_keys():
             self.revisions.delete(key)
+            self.revisions.deletes_count += 1
         self.leases.forget(lease.id)
         return b""
 

@@ -31,6 +31,7 @@ def read_range(revisions: Revisions, request: RangeRequest) -> bytes | Refusal:
         main = visible
     if main < revisions.compact_revision:
         return COMPACTED
+    revisions.ranges_count += 1
     if request.count_only:
         return _count(revisions.count_in(request.key, request.range_end, main))
 

@@ -136,7 +136,7 @@ def read_txn(revisions: Revisions, txn: TxnRequest) -> bytes | Refusal:
     """A read-only txn, without the log. Gives the answer without its header."""
     path = choose_path(revisions, txn)
     _, refusal = refusals_on(revisions, txn, path, nested_only=False)
-    return refusal or _Run(revisions, path, answering=True).run(txn)
+    return refusal or _run(_Run(revisions, path, answering=True), txn)
 
 
 def apply_txn(revisions: Revisions, txn: TxnRequest, *, answering: bool) -> bytes | Refusal:
@@ -152,8 +152,18 @@ def apply_txn(revisions: Revisions, txn: TxnRequest, *, answering: bool) -> byte
     if refused_range is not None:
         return refused_range
     run = _Run(revisions, path, answering=answering)
-    body = run.run(txn)
+    body = _run(run, txn)
     return TIMEOUT if run.lost_answer else body
+
+
+def _run(run: "_Run", txn: TxnRequest) -> bytes:
+    """Counted, as in etcd, if it is more than one operation."""
+    revisions = run.revisions
+    before = revisions.puts_count + revisions.deletes_count + revisions.ranges_count
+    body = run.run(txn)
+    if revisions.puts_count + revisions.deletes_count + revisions.ranges_count > before + 1:
+        revisions.txns_count += 1
+    return body
 
 
 class _Run:
@@ -183,7 +193,10 @@ class _Run:
         if kind == "request_put":
             return self.respond(b"\x12", put(self.revisions, op.request_put, answering=self.answering))
         if kind == "request_range":
-            return self.respond(b"\x0a", self.read(op.request_range)) if self.answering else b""
+            if self.answering:
+                return self.respond(b"\x0a", self.read(op.request_range))
+            self.revisions.ranges_count += 1
+            return b""
         if kind == "request_delete_range":
             body = delete_range(self.revisions, op.request_delete_range, answering=self.answering)
             return self.respond(b"\x1a", body)
@@ -230,6 +243,7 @@ def put(revisions: Revisions, request: PutRequest, *, answering: bool) -> bytes 
 
 def delete_range(revisions: Revisions, request: DeleteRangeRequest, *, answering: bool) -> bytes:
     """Deletes what exists of a range, in order of keys. Gives a DeleteRangeResponse without its header."""
+    revisions.deletes_count += 1
     keys = revisions.keys_in(request.key, request.range_end)
     previous: list[bytes] = []
     if request.prev_kv and answering:
