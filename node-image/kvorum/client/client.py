@@ -61,6 +61,7 @@ class Client:
     endpoints:  http(s)://host:port or host:port of members, any of them; reads go on to the next where one does not
                 answer.
     timeout_s:  of each attempt at one endpoint; a call takes at most that times the endpoints.
+    connect_timeout_s: of connecting to an endpoint alone, if it is to be shorter.
     deadline_s: for that long a read, and a write that could not leave, is tried again at all endpoints in turn, as long
                 as none of them answers; None: each is asked once.
     tls:        certificates; https:// without it trusts public authorities.
@@ -76,6 +77,7 @@ class Client:
         endpoints: Sequence[str],
         timeout_s: float = 2.0,
         *,
+        connect_timeout_s: float | None = None,
         deadline_s: float | None = None,
         tls: Tls | None = None,
         user: str | None = None,
@@ -84,7 +86,14 @@ class Client:
         if (user is None) != (password is None):
             raise ValueError("a client needs both user and password, or neither")
         login = None if user is None or password is None else Login(user, password)
-        self._endpoints = Endpoints(endpoints, timeout_s, deadline_s=deadline_s, tls=tls, login=login)
+        self._endpoints = Endpoints(
+            endpoints,
+            timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            deadline_s=deadline_s,
+            tls=tls,
+            login=login,
+        )
         self.auth = Auth(self._endpoints)
 
     @property
@@ -99,6 +108,13 @@ class Client:
 
     async def close(self) -> None:
         await self._endpoints.close()
+
+    async def login(self, *, timeout_s: float | None = None) -> None:
+        """Fetches the user's token now, where otherwise the first call does. Nothing without a user.
+
+        Raises AuthenticationFailed, and ClientError if no endpoint answers.
+        """
+        await self._endpoints.log_in(timeout_s)
 
     # Keys
 
@@ -367,6 +383,12 @@ class Client:
     ) -> Answer:
         """A call by etcd's own messages that changes nothing, or may happen twice: for who wants all they hold."""
         return await self._read(endpoint, path, request, answer, timeout_s)  # type: ignore[no-any-return]  # grpc's
+
+    async def read_first(
+        self, path: str, request: Message, answer: type[Answer], *, timeout_s: float | None = None
+    ) -> Answer:
+        """The same for a method of streams: one request, and its first answer."""
+        return await self._endpoints.read_stream(path, request, answer, timeout_s)  # type: ignore[no-any-return]  # grpc's
 
     async def write(
         self, path: str, request: Message, answer: type[Answer], *, timeout_s: float | None = None

@@ -8,7 +8,8 @@ write may have been applied. A call that a server refused for its token was not,
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import grpc
@@ -33,11 +34,24 @@ ROUND_PAUSE_S = 0.1  # between two rounds over all endpoints
 
 AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 
-Ask = Callable[[str, str, Message, type[Message], float | None], Awaitable[Any]]
+
+class Ask(Protocol):
+    """One attempt at one endpoint."""
+
+    def __call__(self, url: str, *, timeout_s: float | None) -> Awaitable[Any]: ...
+
+
+def is_repeatable(failure: ClientError) -> bool:
+    """For who only reads: somebody else may answer, or the same one later."""
+    return failure.code in (UNAVAILABLE, DEADLINE_EXCEEDED)
+
+
+def never_left(failure: ClientError) -> bool:
+    return isinstance(failure, Unreachable)
 
 
 class Endpoints:
-    """timeout_s: of each attempt at one endpoint, its connecting included.
+    """timeout_s: of each attempt at one endpoint, its connecting included. connect_timeout_s: of connecting alone.
 
     deadline_s: for how long in all endpoints are asked again where each of them failed; None: each once.
     """
@@ -47,6 +61,7 @@ class Endpoints:
         urls: Sequence[str],
         timeout_s: float,
         *,
+        connect_timeout_s: float | None = None,
         deadline_s: float | None = None,
         tls: Tls | None = None,
         login: Login | None = None,
@@ -54,6 +69,7 @@ class Endpoints:
         assert urls, "a client needs an endpoint"
         self.urls = tuple(urls)
         self.timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
         self._deadline_s = deadline_s
         self._tls = tls
         self._login = login
@@ -163,26 +179,30 @@ class Endpoints:
 
     async def read(self, path: str, request: Message, answer: type[Message], timeout_s: float | None) -> Any:
         """A call that may be repeated: the first endpoint that is able to answer it does. Raises what they met."""
-        return await self._in_rounds(self.ask, path, request, answer, timeout_s, is_repeatable)
+        return await self._in_rounds(partial(self.ask, path=path, request=request, answer=answer), timeout_s)
 
     async def read_stream(self, path: str, request: Message, answer: type[Message], timeout_s: float | None) -> Any:
         """The same by ask_stream."""
-        return await self._in_rounds(self.ask_stream, path, request, answer, timeout_s, is_repeatable)
+        return await self._in_rounds(partial(self.ask_stream, path=path, request=request, answer=answer), timeout_s)
 
     async def write(self, path: str, request: Message, answer: type[Message], timeout_s: float | None) -> Any:
         """A call that leaves once. Raises Unreachable if it never left, ClientError otherwise."""
-        return await self._in_rounds(self.ask, path, request, answer, timeout_s, never_left)
+        ask = partial(self.ask, path=path, request=request, answer=answer)
+        return await self._in_rounds(ask, timeout_s, may_go_on=never_left)
+
+    async def log_in(self, timeout_s: float | None) -> None:
+        """Fetches the token from the first endpoint that answers within timeout_s, its connecting included."""
+
+        async def ask(url: str, *, timeout_s: float | None) -> str | None:
+            return await self.token(url, self.timeout_s if timeout_s is None else timeout_s)
+
+        await self._in_rounds(ask, timeout_s)
 
     async def _in_rounds(
-        self,
-        ask: Ask,
-        path: str,
-        request: Message,
-        answer: type[Message],
-        timeout_s: float | None,
-        may_go_on: Callable[[ClientError], bool],
+        self, ask: Ask, timeout_s: float | None, *, may_go_on: Callable[[ClientError], bool] = is_repeatable
     ) -> Any:
-        until = None if self._deadline_s is None else time.monotonic() + self._deadline_s
+        """What the first endpoint says that fails in no way one may go on from; in rounds, if there is a deadline."""
+        until = None if self._deadline_s is None else time.monotonic() + (timeout_s or self._deadline_s)
         while True:
             failures: list[ClientError] = []
             for index, url in self.in_turn():
@@ -190,7 +210,7 @@ class Endpoints:
                     left_s = max(0.001, until - time.monotonic())
                     timeout_s = min(left_s, self.timeout_s if timeout_s is None else timeout_s)
                 try:
-                    result = await ask(url, path, request, answer, timeout_s)
+                    result = await ask(url, timeout_s=timeout_s)
                 except ClientError as failure:
                     if not may_go_on(failure):
                         raise
@@ -221,6 +241,8 @@ class Endpoints:
         if connection is None:
             connection = self._channels[url] = Connection(url, self._tls)
         channel = connection.channel
+        if self._connect_timeout_s is not None:
+            timeout_s = min(timeout_s, self._connect_timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
@@ -260,15 +282,6 @@ Metadata = tuple[tuple[str, str], ...]
 
 def metadata_of(token: str | None) -> Metadata:
     return (("token", token),) if token else ()
-
-
-def is_repeatable(failure: ClientError) -> bool:
-    """For who only reads: somebody else may answer, or the same one later."""
-    return failure.code in (UNAVAILABLE, DEADLINE_EXCEEDED)
-
-
-def never_left(failure: ClientError) -> bool:
-    return isinstance(failure, Unreachable)
 
 
 def target_of(url: str) -> str:

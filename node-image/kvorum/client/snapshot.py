@@ -19,15 +19,17 @@ class BadSnapshot(Exception):
     """What arrived is not whole. The text says what is wrong with it."""
 
 
-async def save_snapshot(client: Client, path: Path | str, endpoint: str | None = None) -> int:
+async def save_snapshot(
+    client: Client, path: Path | str, endpoint: str | None = None, *, timeout_s: float | None = None
+) -> int:
     """Writes a snapshot of a member (any, by default) to a file, whole and durable or not at all. Its bytes.
 
-    Raises BadSnapshot, ClientError, OSError.
+    timeout_s: of all of it; None: as long as it takes. Raises BadSnapshot, ClientError, OSError.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
-        size_bytes = await receive_snapshot(client.snapshot(endpoint), part)
+        size_bytes = await receive_snapshot(client.snapshot(endpoint, timeout_s=timeout_s), part)
         part.rename(path)
     finally:
         part.unlink(missing_ok=True)
