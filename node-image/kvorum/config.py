@@ -40,6 +40,7 @@ SNAPSHOT_COUNT_DEFAULT = 100_000  # as for the quota, 0 asks for etcd's default
 CATCH_UP_ENTRIES_DEFAULT = 5_000
 QUOTA_ADVISED_BYTES = 8 << 30
 REQUEST_ADVISED_BYTES = 10 << 20
+BCRYPT_COST_MIN, BCRYPT_COST_MAX, BCRYPT_COST_DEFAULT = 4, 31, 10
 EXIT_FAILED = 1  # a setting that cannot be
 EXIT_USAGE = 2  # words that are no setting at all
 USAGE = "Usage: kvorum [--flag=value ...]; `kvorum --help` lists all flags"
@@ -113,6 +114,9 @@ class Config:
     auto_compaction_revisions: int  # 0: not by count
     watch_progress_notify_interval_ms: int
     warning_apply_duration_s: float
+    auth_token: str  # what auth_token.tokens reads
+    auth_token_ttl_s: int  # 0: etcd's default
+    bcrypt_cost: int
     log_level: str
     log_outputs: tuple[str, ...]  # "stderr", "stdout" or paths
     claim_etcd_version: str
@@ -429,6 +433,9 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         auto_compaction_revisions=revisions,
         watch_progress_notify_interval_ms=values.milliseconds("experimental-watch-progress-notify-interval"),
         warning_apply_duration_s=values.integer("experimental-warning-apply-duration") / 1e9,
+        auth_token=values.text("auth-token"),
+        auth_token_ttl_s=values.integer("auth-token-ttl"),
+        bcrypt_cost=_checked_cost(values.integer("bcrypt-cost"), warnings),
         log_level=log_level,
         log_outputs=log_outputs,
         claim_etcd_version=claimed,
@@ -474,6 +481,15 @@ def _check_advertised(flag: str, urls: tuple[Url, ...], *, plain_only: bool) -> 
                 f"--{flag}={url} is not supported yet: TLS between members comes with a later version",
                 "Use an http URL",
             )
+
+
+def _checked_cost(cost: int, warnings: list[str]) -> int:
+    if BCRYPT_COST_MIN <= cost <= BCRYPT_COST_MAX:
+        return cost
+    warnings.append(
+        f"--bcrypt-cost={cost} is not between {BCRYPT_COST_MIN} and {BCRYPT_COST_MAX}: it is {BCRYPT_COST_DEFAULT}"
+    )
+    return BCRYPT_COST_DEFAULT
 
 
 def _checked_interval(values: _Values, flag: str, *, least_ms: int) -> int:

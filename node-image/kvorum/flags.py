@@ -218,7 +218,6 @@ class Flag(NamedTuple):
 
 _NO_TLS = "TLS comes with a later version"
 _NO_V2 = "the v2 API comes with a later version"
-_NO_AUTH = "authentication comes with a later version"
 _NO_PROXY = "there is no proxy mode"
 _NO_TRACING = "there is no tracing"
 
@@ -300,9 +299,9 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("host-whitelist", LIST, "*", HONOURED, "host names that may be asked for by HTTP without TLS"),
     )),
     ("Authentication", (
-        Flag("auth-token", TEXT, "simple", REFUSED, "kind of tokens", _NO_AUTH),
-        Flag("auth-token-ttl", UINT, "300", REFUSED, "seconds a token lives", _NO_AUTH),
-        Flag("bcrypt-cost", UINT, "10", REFUSED, "cost of hashing passwords", _NO_AUTH),
+        Flag("auth-token", TEXT, "simple", HONOURED, "kind of tokens: simple, or jwt,sign-method=RS256,priv-key=FILE,pub-key=FILE,ttl=5m"),
+        Flag("auth-token-ttl", UINT, "300", HONOURED, "seconds that a simple token lasts without being used; 0 is 300"),
+        Flag("bcrypt-cost", UINT, "10", HONOURED, "cost of hashing passwords, 4 to 31: each more doubles the time"),
     )),
     ("Logging and profiling", (
         Flag("logger", TEXT, "zap", HONOURED, "only zap: one JSON object a line"),

@@ -17,12 +17,13 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from kvorum import birth
+from kvorum import auth_token, birth
 from kvorum.api import http, metrics, routes
 from kvorum.api.bystander import Trouble
 from kvorum.api.debug import Debug
 from kvorum.api.gateway import Gateway
 from kvorum.aside import DRAIN_S, lines_of, message_bytes_max, open_client_ports, trouble_of
+from kvorum.auth_token import BadAuthToken
 from kvorum.birth import Birth
 from kvorum.config import Config
 from kvorum.flags import Url
@@ -49,6 +50,7 @@ from kvorum.server.server import Server
 from kvorum.server.settings import Settings
 from kvorum.server.snapshots import raft_log_from
 from kvorum.server.takeover import take_over
+from kvorum.server.tokens import Tokens
 from kvorum.state import v2_request
 from kvorum.state.hash_kv import Hashing
 from kvorum.state.machine import Machine
@@ -125,8 +127,9 @@ class PeerSide:
 class Node:
     """A running node. Made by start()."""
 
-    def __init__(self, config: Config, data_dir: DataDir, discovery: Discovery) -> None:
+    def __init__(self, config: Config, data_dir: DataDir, discovery: Discovery, tokens: Tokens) -> None:
         self._config = config
+        self._tokens = tokens
         self._data_dir = data_dir
         self._discovery = discovery
         self._tasks: list[asyncio.Task[None]] = []
@@ -152,6 +155,7 @@ class Node:
             ):
                 for url in urls:
                     bind(str(url), flag, reuse_port=config.socket_reuse_port).close()
+            tokens = auth_token.tokens(config.auth_token, config.auth_token_ttl_s, asyncio.get_running_loop().time)
             unused = DataDir.is_unused(config.data_dir, config.wal_dir)
             if unused and config.force_new_cluster:
                 raise StartRefused(
@@ -160,8 +164,10 @@ class Node:
                 )
             born = await birth.find(config, discovery) if unused else None
             data_dir = open_data_dir(config.data_dir, config.wal_dir)  # the ports and the cluster are known to be good
-            node = cls(config, data_dir, discovery)
+            node = cls(config, data_dir, discovery, tokens)
             await node._run(await node._restart() if born is None else node._begin(born))
+        except BadAuthToken as error:
+            raise StartRefused(*error.lines) from error
         except (StorageFault, CannotListen, JoinRefused, DataLost, Differs) as error:
             trouble = trouble_of(error)
             if trouble is None:
@@ -226,6 +232,7 @@ class Node:
             wals_max=config.max_wals,
             warning_apply_s=config.warning_apply_duration_s,
             claimed_version=config.claim_etcd_version,
+            bcrypt_cost=config.bcrypt_cost,
         )
         with ExitStack() as opened:
             opened.callback(beginning.wal.close)
@@ -272,6 +279,7 @@ class Node:
             on_answered=self._flush_answers,
             on_retired=self._retired,
             free_bytes=lambda: min(free_bytes(config.data_dir), free_bytes(config.wal_dir)),
+            tokens=self._tokens,
         )
         for member in machine.membership.members:
             self._transport.add_peer(member.id, member.peer_urls)

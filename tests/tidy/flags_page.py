@@ -8,6 +8,7 @@ from kvorum.flags import FLAGS, GROUPS, OWN, Flag, Status, variable
 CONFIG = "tests/unit/kvorum/test_config.py"
 SNAPSHOTS = "tests/e2e/test_snapshots.py"
 GATEWAY = "tests/e2e/test_gateway_flags.py::test_hosts_origins_and_the_gateway_are_as_the_flags_say"
+AUTH = "tests/e2e/test_auth_flags.py"
 EFFECT = "tests/e2e/test_flags.py"  # on a running node, and on a real etcd beside it
 
 REFUSED_BY = f"{CONFIG}::test_what_is_not_supported_yet_is_refused_by_name"
@@ -57,6 +58,9 @@ SHOWN_BY = {
     "experimental-corrupt-check-time": "tests/e2e/test_corruption.py::test_a_flipped_value_raises_the_alarm",
     "experimental-compact-hash-check-enabled": "tests/e2e/test_corruption.py::test_a_flipped_value_raises_the_alarm",
     "experimental-compact-hash-check-time": "tests/e2e/test_corruption.py::test_a_flipped_value_raises_the_alarm",
+    "auth-token": f"{AUTH}::test_tokens_are_signed_by_the_method_asked_for",
+    "auth-token-ttl": f"{AUTH}::test_a_simple_token_ends_when_it_is_not_used_for_its_time",
+    "bcrypt-cost": f"{AUTH}::test_passwords_are_kept_as_hashes_of_the_cost_asked_for",
     "cors": GATEWAY,
     "host-whitelist": GATEWAY,
     "enable-grpc-gateway": GATEWAY,

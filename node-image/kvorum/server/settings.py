@@ -24,7 +24,6 @@ class Settings:
     log_kept_after_snapshot_s: float = 30.0  # etcd's: for who has received one, to go on from it
     snapshots_max: int = 5  # files to keep; 0: all
     wals_max: int = 5  # segments to keep; 0: all
-    auth_token_ttl_s: int = 300  # of a simple token that is not used
     bcrypt_cost: int = 10
     warning_apply_s: float = 0.1  # a batch that takes longer to apply is worth a line in the log
     claimed_version: str = "3.5.30"

@@ -39,7 +39,8 @@ class SimpleTokens:
         self._ttl_s = ttl_s or TTL_DEFAULT_S
         self._held: dict[str, _Held] = {}
 
-    def __len__(self) -> int:
+    @property
+    def held_count(self) -> int:
         return len(self._held)
 
     def draw(self) -> bytes | Refusal:
