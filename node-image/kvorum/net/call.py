@@ -7,10 +7,12 @@ nothing of what is asked or answered: messages are bytes to it.
 Hot path: see wire/http2.py.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Final, Protocol
 
+from kvorum.server.histogram import CALL_BOUNDS_S, Histogram
 from kvorum.wire import grpc, http2
 from kvorum.wire.grpc import BadMessage, Code, MessageReader, Status
 from kvorum.wire.hpack import Header
@@ -20,13 +22,53 @@ Handler = Callable[["Call"], None]
 HELD_BYTES_MAX: Final = 64 << 20  # of all incomplete messages on one connection; beyond it calls are refused
 
 
+class MethodCounts:
+    """What became of the calls of one method since the start, for /metrics: two additions a unary call, 0.1 us.
+
+    Of a unary method every call that started brought one message, and every one that succeeded took one, so those are
+    not counted. failed: by gRPC code; a call that the client took back counts as cancelled. took: how long calls were,
+    from their headers to their end; None where nobody asked for it, since that costs 0.6 us more.
+    """
+
+    __slots__ = ("failed", "is_stream", "received", "sent", "started", "succeeded", "took")
+
+    def __init__(self, *, is_stream: bool, took: Histogram | None) -> None:
+        self.is_stream = is_stream
+        self.started = 0
+        self.succeeded = 0
+        self.failed: dict[int, int] = {}
+        self.received = 0
+        self.sent = 0
+        self.took = took
+
+    def ended(self, code: int) -> None:
+        if code:
+            self.failed[code] = self.failed.get(code, 0) + 1
+        else:
+            self.succeeded += 1
+
+
+NOT_COUNTED: Final = MethodCounts(is_stream=False, took=None)  # calls of methods that there are not
+
+
 class Opening:
     """What one block of headers opens, looked up once: calls with equal headers share it.
 
     One of unary, stream and refusal is set.
     """
 
-    __slots__ = ("_fields", "gzip", "headers", "message_bytes_max", "path", "refusal", "stream", "timeout_s", "unary")
+    __slots__ = (
+        "_fields",
+        "counts",
+        "gzip",
+        "headers",
+        "message_bytes_max",
+        "path",
+        "refusal",
+        "stream",
+        "timeout_s",
+        "unary",
+    )
 
     def __init__(
         self,
@@ -35,6 +77,7 @@ class Opening:
         stream: Handler | None,
         refusal: Status | None,
         message_bytes_max: int,
+        counts: MethodCounts,
     ) -> None:
         self.path = request.path
         self.headers = request.headers
@@ -44,6 +87,7 @@ class Opening:
         self.stream = stream
         self.refusal = refusal
         self.message_bytes_max = message_bytes_max
+        self.counts = counts
         self._fields: dict[str, str] | None = None
 
     def metadata(self, name: str) -> str | None:
@@ -58,9 +102,22 @@ class Routes:
     unary:   called once the request message is complete; it is `call.body`.
     streams: called at the headers, with or without messages behind them; sets `on_message` and its like.
     message_bytes_max: of one message from a client; beyond it the call fails as with grpc-go.
+    timed:   how long each call takes is counted, too. call_type is what a connection is to make for each call.
     """
 
-    def __init__(self, *, unary: Mapping[str, Handler], streams: Mapping[str, Handler], message_bytes_max: int) -> None:
+    def __init__(
+        self,
+        *,
+        unary: Mapping[str, Handler],
+        streams: Mapping[str, Handler],
+        message_bytes_max: int,
+        timed: bool = False,
+    ) -> None:
+        self.counts = {
+            path: MethodCounts(is_stream=path in streams, took=Histogram(CALL_BOUNDS_S) if timed else None)
+            for path in (*unary, *streams)
+        }
+        self.call_type = TimedCall if timed else GrpcCall
         self._unary = unary
         self._streams = streams
         self._services = {path.rpartition("/")[0] for path in (*unary, *streams)}
@@ -77,7 +134,8 @@ class Routes:
                 stream = self._streams.get(request.path)
                 if stream is None:
                     refusal = self._unknown(request.path)
-        return Opening(request, unary, stream, refusal, self._message_bytes_max)
+        counts = self.counts.get(request.path, NOT_COUNTED)
+        return Opening(request, unary, stream, refusal, self._message_bytes_max, counts)
 
     def _unknown(self, path: str) -> Status:
         service, slash, method = path.removeprefix("/").rpartition("/")
@@ -153,6 +211,7 @@ class GrpcCall(http2.Stream):
     on_close: Callable[[], None] | None = None
     on_writable: Callable[[], None] | None = None
     _called: bool = False  # unary: the handler has the message, what still comes is nothing to it
+    _counted: bool = False  # how it ended
     _reader: MessageReader | None = None
     _held_bytes: int = 0  # what this call adds to its connection's sum
 
@@ -194,6 +253,7 @@ class GrpcCall(http2.Stream):
             connection.send_window -= size
             connection.answered = True
             connection.write(grpc.reply(self.id, body))
+            self.request.counts.succeeded += 1
             self.finished()
         else:
             self.push(body)
@@ -207,16 +267,24 @@ class GrpcCall(http2.Stream):
             return
         if not self.head_sent:
             self.send_headers(grpc.HEADERS)
+        self.request.counts.sent += 1
         self.send_data(grpc.message_head(len(body)) + body)
 
     def finish(self, code: int = 0, message: str = "") -> None:
         if self.cancelled:
             return
+        self._count_end(code)
         if self.head_sent:
             self.send_trailers(grpc.trailers(code, message) if code or message else grpc.TRAILERS_OK)
         else:
             self.send_trailers(grpc.trailers_only(Status(code, message)))
         self._let_go()
+
+    def _count_end(self, code: int) -> None:
+        """Not twice, though what was finished may still be taken back; and not where no handler was called."""
+        if not self._counted and (self._called or self.request.stream is not None):
+            self._counted = True
+            self.request.counts.ended(code)
 
     def finished(self) -> None:
         super().finished()
@@ -230,6 +298,7 @@ class GrpcCall(http2.Stream):
             if self.half_closed:
                 self._refuse(grpc.NO_MESSAGE)
         elif opening.stream is not None:
+            opening.counts.started += 1
             opening.stream(self)
             if self.half_closed and self.on_end is not None:
                 self.on_end()
@@ -247,6 +316,7 @@ class GrpcCall(http2.Stream):
             if size == stop - at and not flag and size <= opening.message_bytes_max:
                 self._called = True
                 self.body = data[at:stop]
+                opening.counts.started += 1
                 unary(self)
                 return
             at -= grpc.MESSAGE_HEAD_BYTES
@@ -272,6 +342,7 @@ class GrpcCall(http2.Stream):
                 self._hold(0)
                 self._reader = None
                 self.body = messages[0]
+                self.request.counts.started += 1
                 unary(self)
             elif self.half_closed:
                 self._refuse(grpc.CUT_SHORT if self._held_bytes else grpc.NO_MESSAGE)
@@ -279,6 +350,7 @@ class GrpcCall(http2.Stream):
         for message in messages:
             if self.on_message is None:
                 return  # the handler has finished the call
+            self.request.counts.received += 1
             self.on_message(message)
         if self.half_closed:
             if self._held_bytes:
@@ -294,6 +366,7 @@ class GrpcCall(http2.Stream):
         return connection.held_bytes <= HELD_BYTES_MAX or not size
 
     def aborted(self) -> None:
+        self._count_end(Code.CANCELLED)
         self.cancelled = True
         on_close = self.on_close
         self._let_go()
@@ -312,6 +385,7 @@ class GrpcCall(http2.Stream):
         if self.head_sent:
             self.finish(status.code, status.message)
         else:
+            self._count_end(status.code)
             self.send_trailers(grpc.trailers_only(status))
             self._let_go()
         self.cancelled = True
@@ -324,6 +398,23 @@ class GrpcCall(http2.Stream):
         if self._reader is not None:
             self._hold(0)
             self._reader = None
+
+
+class TimedCall(GrpcCall):
+    """Counts how long it took."""
+
+    _opened_at = 0.0  # 0: it is counted
+
+    def opened(self) -> None:
+        self._opened_at = time.perf_counter()
+        super().opened()
+
+    def _let_go(self) -> None:
+        took = self.request.counts.took
+        if self._opened_at and took is not None and (self._called or self.request.stream is not None):
+            took.observe(time.perf_counter() - self._opened_at)
+            self._opened_at = 0.0
+        super()._let_go()
 
 
 TOO_MUCH_HELD: Final = Status(Code.RESOURCE_EXHAUSTED, "too many incomplete messages on this connection")

@@ -14,10 +14,12 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from kvorum.net.call import GrpcCall, Opening, Routes
+from kvorum.net.call import Opening, Routes
+from kvorum.net.tls_connection import Policy, TlsDoor
 from kvorum.wire import http1, http2
 
 BACKLOG: Final = 4096  # connections the kernel keeps for us; clients of a restarted node all come at once
@@ -29,6 +31,7 @@ HTTP_REQUEST_S: Final = 120.0  # for a request of HTTP/1.1, from its first byte 
 CLOSING_TICKS_MAX: Final = 3  # sweeps for a client to read the last bytes of a closed connection
 PIPELINED_REQUESTS_MAX: Final = 32  # of HTTP/1.1, that wait for the answer before theirs
 TCP_KEEPALIVE_S: Final = 15  # idle time and interval, as Go's
+HANDSHAKE_S: Final = 20.0  # for TLS, as long as grpc-go dials
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class Listener:
         self._sweep_s = sweep_s
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
+        self._tls_doors: list[TlsDoor] = []
         self._ports: set[_Port] = set()
         self._unflushed: list[_GrpcPort] = []
         self._next_connection_id = 0
@@ -133,13 +137,21 @@ class Listener:
     def connections_count(self) -> int:
         return len(self._ports)
 
-    async def listen(self, url: str, *, reuse_port: bool = False) -> None:
+    async def listen(
+        self, url: str, *, reuse_port: bool = False, tls: Policy | None = None, plain_too: bool = False
+    ) -> None:
         """Takes connections at url: `http://` with an IPv4 address, an IPv6 one in brackets, or localhost, and a port.
 
-        Port 0 is any free one; `addresses` tells. reuse_port: others may listen there too. Raises CannotListen.
+        Port 0 is any free one; `addresses` tells. reuse_port: others may listen there too. tls: for `https://`, and
+        plain_too: with it whoever speaks no TLS is served as well. Raises CannotListen.
         """
         listening = bind(url, self._flag, reuse_port=reuse_port)
-        server = await self._loop.create_server(lambda: _Door(self), sock=listening, backlog=BACKLOG)
+        door: Callable[[], asyncio.BaseProtocol] = partial(_Door, self)
+        if tls is not None:
+            plain = partial(_Door, self) if plain_too else None
+            door = TlsDoor(tls, partial(_Door, self), timeout_s=HANDSHAKE_S, log=self.log, plain=plain)
+            self._tls_doors.append(door)
+        server = await self._loop.create_server(door, sock=listening, backlog=BACKLOG)
         self._servers.append(server)
         address = listening.getsockname()
         self.addresses.append((address[0], address[1]))
@@ -151,6 +163,8 @@ class Listener:
         self.closing = True
         for server in self._servers:
             server.close()
+        for door in self._tls_doors:
+            door.close()
         for port in list(self._ports):
             port.drain()
         if self._ports:
@@ -204,7 +218,7 @@ def read_listen_url(url: str, flag: str) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise CannotListen(f"{flag}: {url}: {error}\n  Write it as http://IP:PORT") from None
-    if parts.scheme != "http" or not host or port is None or parts.path not in ("", "/"):
+    if parts.scheme not in ("http", "https") or not host or port is None or parts.path not in ("", "/"):
         raise CannotListen(f"{flag}: {url} is no address to listen on\n  Write it as http://IP:PORT")
     return host, port
 
@@ -351,7 +365,7 @@ class _GrpcPort(_Port):
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
         self._connection: http2.Connection[Opening] = http2.Connection(
             routes.open,
-            GrpcCall,
+            routes.call_type,
             self._wake,
             listener.limits,
             now=self._time(),

@@ -32,6 +32,7 @@ class Lessor:
         self._next_check = 0.0
         self._revoking: set[int] = set()  # asked for, in the own log, and not applied yet
         self.expired_count = 0
+        self.renewed_count = 0
 
     @property
     def is_primary(self) -> bool:
@@ -87,6 +88,7 @@ class Lessor:
         lease = self._server.machine.leases.find(lease_id)
         assert lease is not None, f"lease {lease_id:x} has a clock but does not exist"
         self._set(lease_id, now + lease.ttl_s)
+        self.renewed_count += 1
         return lease.ttl_s
 
     def remaining_s(self, lease_id: int) -> int:

@@ -27,6 +27,7 @@ class Reads:
         self.waiting: list[Read] = []
         self.unapplied: list[tuple[int, list[Read]]] = []
         self.slow_count = 0
+        self.failed_count = 0  # looks at which some had waited too long
         self._round: set[bytes] | None = None  # contexts of the one on its way: one for each time it was asked
         self._round_reads: list[Read] = []
         self._round_tick = 0
@@ -93,6 +94,7 @@ class Reads:
             if reads and reads[0][2] <= oldest_tick:
                 expired = [read for read in reads if read[2] <= oldest_tick]
                 reads[:] = [read for read in reads if read[2] > oldest_tick]
+                self.failed_count += 1
                 for _, answer, _ in expired:
                     answer.fail(refusal.TIMEOUT.code, refusal.TIMEOUT.text)
         if self._round is not None and not self._round_reads:

@@ -39,6 +39,7 @@ from kvorum.server.snapshots import Snapshots
 from kvorum.server.tasks import Tasks
 from kvorum.server.tokens import Tokens
 from kvorum.server.tokens_simple import TTL_DEFAULT_S, SimpleTokens
+from kvorum.server.v2 import V2
 from kvorum.server.watch_hub import WatchHub
 from kvorum.state import refusal
 from kvorum.state.machine import Machine
@@ -107,12 +108,14 @@ class Server:
         self.quota = Quota(self)
         self.leader_bound = LeaderBoundStreams(self)
         self.tasks = Tasks(self)
+        self.v2 = V2(self)
         self.callers = Callers(self, SimpleTokens(loop.time, TTL_DEFAULT_S) if tokens is None else tokens)
         self.passwords = Passwords(settings.bcrypt_cost)
         self.on_role_change: list[Callable[[], None]] = []
         self.leader_changes = 0
         self.proposals_failed = 0
         self.slow_applies = 0
+        self.late_heartbeats = 0  # as leader: more than two intervals after the one before (etcd's bound)
         self.removed = False
         self.ready = False  # the cluster knows this member's name and URLs; set by who tells it
         self.stopping = False
@@ -205,6 +208,7 @@ class Server:
         log.error("this member was removed from the cluster; delete its data directory before it is added again")
         self.lessor.demote()
         self.callers.stop()
+        self.v2.end_all()
         self._fail_all(refusal.STOPPED)
         for member in self.machine.membership.members:
             self.peers.remove_peer(member.id)
@@ -358,6 +362,8 @@ class Server:
         events = machine.take_events()
         if events:
             self.watches.publish(events)
+        if machine.v2.changes:
+            self.v2.publish(machine.v2.take_changes())
         if machine.wants_no_space_alarm:
             machine.wants_no_space_alarm = False
             self.quota.raise_alarm()
@@ -428,6 +434,8 @@ class Server:
         if self._stopped:
             return
         heartbeat_s = self.settings.heartbeat_ms / 1000
+        if self.is_leader and self.loop.time() - self._next_tick > heartbeat_s:
+            self.late_heartbeats += 1
         # After a pause (a stopped process, a starved machine) one tick is made, not all that were missed: a burst would
         # call an election against a leader whose messages are still unread in our buffers.
         self._next_tick = max(self._next_tick + heartbeat_s, self.loop.time() + heartbeat_s / 2)
@@ -440,6 +448,7 @@ class Server:
         self._expire_waiting()
         self.reads.expire(self.ticks - self._timeout_ticks)
         self.lessor.tick()
+        self.v2.tick()
         self.watches.tick()
         self.auto_compaction.tick()
         self.leader_bound.tick()
@@ -526,6 +535,7 @@ class Server:
                 self.peers.add_peer(member.id, member.peer_urls)
         self.callers.replaced()
         self.watches.restored(told_revision=before.revision)
+        self.v2.restored(told_index=before.v2.index)
         gc.freeze()  # as after the start: the collector need not walk all of it again
         self.reads.run_applied()
         if machine.compaction.pending:

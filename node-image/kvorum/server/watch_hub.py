@@ -113,6 +113,13 @@ class WatchHub:
     def slow_count(self) -> int:
         return len(self._behind)
 
+    @property
+    def pending_count(self) -> int:
+        """Revisions that watchers are behind, those of each counted. (etcd counts the events among them; to look for
+        them would be as dear as to send them.)"""
+        next_revision = self._server.machine.revision + 1
+        return sum(next_revision - watcher.next_revision for watcher in self._behind)
+
     def add(self, watcher: Watcher) -> None:
         revision = self._server.machine.revision
         watcher.told_at = self._server.loop.time()
