@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from kvorum_operator.api.reasons import Reason
 from kvorum_operator.api.v1alpha1 import InvalidCluster, KVCluster, Status, parse_spec, status_of
@@ -105,23 +106,14 @@ class Passes:
             self._say(key, "")
         except (Conflict, NotFound) as error:
             result, again_s = "conflict", CONFLICT_S
-            self._conflicts_count[key] = self._conflicts_count.get(key, 0) + 1
-            if self._conflicts_count[key] > CONFLICTS_MAX:
-                self._say(key, str(error))
-                raise Failed from None
-            log.debug("somebody else wrote meanwhile", extra={"cluster": str(key), "error": str(error)})
+            self._count_conflict(key, error)
         except Fenced:
             # Whoever stopped leading forgets all keys anyway; who leads again in a moment must not lose this one.
             result, again_s = "fenced", MOVING_S
-        except TooLate as error:
-            self._say(key, str(error))
-            raise Failed from None
         except TimeoutError:
-            self._say(key, f"a pass took longer than {PASS_S_MAX:g}s and was given up")
-            raise Failed from None
-        except KubernetesError as error:
-            self._say(key, str(error))
-            raise Failed from None
+            self._fail(key, f"a pass took longer than {PASS_S_MAX:g}s and was given up")
+        except (TooLate, KubernetesError) as error:
+            self._fail(key, str(error))
         except Exception:  # the outermost edge of a pass: a bug in one cluster's must not end the others'
             result = "bug"
             log.exception("a pass ended by a bug of the operator", extra={"cluster": str(key)})
@@ -130,6 +122,17 @@ class Passes:
             self._metrics.pass_seconds.observe(self._clock() - began_s)
             self._metrics.count_pass(result)
         return again_s
+
+    def _count_conflict(self, key: Key, error: KubernetesError) -> None:
+        """Raises Failed where that is no race any more."""
+        self._conflicts_count[key] = self._conflicts_count.get(key, 0) + 1
+        if self._conflicts_count[key] > CONFLICTS_MAX:
+            self._fail(key, str(error))
+        log.debug("somebody else wrote meanwhile", extra={"cluster": str(key), "error": str(error)})
+
+    def _fail(self, key: Key, complaint: str) -> NoReturn:
+        self._say(key, complaint)
+        raise Failed from None
 
     def _say(self, key: Key, complaint: str) -> None:
         """Once for each trouble, and once that it is over."""

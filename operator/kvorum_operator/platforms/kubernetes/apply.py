@@ -43,7 +43,9 @@ class Objects:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        # What need not be read again yet.
         self._settled: dict[tuple[Resource, str], Settled] = {}
+        # What was not as desired even right after it was applied: the marks of what was desired, and of what was there.
         self._equal: dict[tuple[Resource, str], tuple[str, str]] = {}
 
     def forget(self) -> None:

@@ -174,16 +174,20 @@ class KubernetesPlatform:
         known = labels.at_creation(name, cluster.spec.engine, seen)
         if claim is None:
             await self._create_volume(volume_claim(cluster, name, known), cluster)
-        elif is_fresh(claim) and not is_going(claim):
+            await self._end_nobody(pod)
+        elif is_going(claim):
+            await self._end_nobody(pod)  # it goes only once no pod is on it; the next pass makes another
+            require_in_time(claim, time.time())
+        elif is_fresh(claim):
             await self._patch(VOLUME_CLAIMS, adopted(claim, cluster, known, pod))
-        elif not is_going(claim) and (pod is None or not is_before(pod, claim)):
-            return
-        # It was made before the member's file was opened, and would see that only within a minute or so; and a claim
-        # that is being deleted goes only once no pod is on it.
+            await self._end_nobody(pod)
+        elif pod is not None and is_before(pod, claim):
+            await self._end_nobody(pod)
+
+    async def _end_nobody(self, pod: Manifest | None) -> None:
+        """Of a pod that was made before its member's file was opened: it would see that only within a minute or so."""
         if pod is not None:
             await self._delete(PODS, pod, grace_s=GRACE_OF_NOBODY_S)
-        if claim is not None and is_going(claim):
-            require_in_time(claim, time.time())
 
     async def _create_volume(self, desired: Manifest, cluster: KVCluster) -> None:
         name = desired["metadata"]["name"]
