@@ -123,6 +123,13 @@ class V2Store:
         except V2Error:
             return None
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether there is anything but what the cluster itself keeps here; hidden keys do not count, as in etcd."""
+        assert self.root.children is not None
+        tops = (top for name, top in self.root.children.items() if name != CLUSTER_ROOT[1:] and not top.is_hidden)
+        return any(not node.is_hidden for top in tops for node in (top.children or {}).values())
+
     def scan(self, path: str, index: int, *, recursive: bool) -> Event | None:
         """What a watcher from index on missed already. Raises V2Error."""
         try:
