@@ -7,12 +7,15 @@ nobody could ask it why. The peer port stays closed: to the other members it is 
 import asyncio
 import logging
 
+from kvorum import certificates
 from kvorum.api.access import Access
 from kvorum.api.bystander import Bystander, Trouble
+from kvorum.certificates import Certificates
 from kvorum.config import Config
 from kvorum.flags import Url
 from kvorum.net.call import Routes
 from kvorum.net.listener import HttpHandler, Listener
+from kvorum.net.tls import ServerTls
 from kvorum.server.corruption import Differs
 from kvorum.server.joining import DataLost
 from kvorum.storage.fault import CorruptDb, CorruptSnap, CorruptStore, CorruptWal, LogLost
@@ -55,11 +58,11 @@ class Aside:
 
     @classmethod
     async def start(cls, config: Config, trouble: Trouble) -> "Aside":
-        """Raises CannotListen."""
+        """Raises CannotListen, TlsUnusable."""
         log.critical("%s: %s", trouble.state, "\n  ".join(trouble.lines))
         answers = Bystander(trouble, name=config.name, claimed_version=config.claim_etcd_version)
         table = Routes(unary=answers.unary(), streams=answers.streams(), message_bytes_max=message_bytes_max(config))
-        return cls(await open_client_ports(config, table, answers.handle, answers.handle))
+        return cls(await open_client_ports(config, certificates.load(config), table, answers.handle, answers.handle))
 
     async def stop(self) -> None:
         await asyncio.gather(*(listener.close(grace_s=DRAIN_S) for listener in self._listeners))
@@ -75,7 +78,7 @@ def http_body_bytes_max(config: Config) -> int:
 
 
 async def open_client_ports(
-    config: Config, table: Routes, handle: HttpHandler, handle_metrics: HttpHandler
+    config: Config, shown: Certificates, table: Routes, handle: HttpHandler, handle_metrics: HttpHandler
 ) -> list[Listener]:
     """The ports for clients and for metrics, open. Raises CannotListen."""
     access = Access(handle, origins=config.cors, hosts=config.host_whitelist)
@@ -85,16 +88,21 @@ async def open_client_ports(
         silence_s=config.grpc_keepalive_interval_ms / 1000 or NEVER_S,
         answer_s=config.grpc_keepalive_timeout_ms / 1000,
     )
-    ports: tuple[tuple[Routes | None, HttpHandler, tuple[Url, ...], str], ...] = (
-        (table, access.handle, config.listen_client_urls, "--listen-client-urls"),
-        (None, handle_metrics, config.listen_metrics_urls, "--listen-metrics-urls"),
+    ports: tuple[tuple[Routes | None, HttpHandler, tuple[Url, ...], ServerTls | None, str], ...] = (
+        (table, access.handle, config.listen_client_urls, shown.clients, "--listen-client-urls"),
+        (None, handle_metrics, config.listen_metrics_urls, shown.metrics, "--listen-metrics-urls"),
     )
     listeners: list[Listener] = []
-    for routes, http, urls, flag in ports:
+    for routes, http, urls, tls, flag in ports:
         listener = Listener(
             routes, http, limits=limits, http_body_bytes_max=http_body_bytes_max(config), log=log, flag=flag
         )
         listeners.append(listener)
-        for url in urls:
-            await listener.listen(str(url), reuse_port=config.socket_reuse_port)
+        for url in dict.fromkeys(urls):
+            plain, secure = url._replace(scheme="http"), url._replace(scheme="https")
+            if url.scheme == "https":
+                plain_too = plain in urls  # etcd takes both on one port
+                await listener.listen(str(url), reuse_port=config.socket_reuse_port, tls=tls, plain_too=plain_too)
+            elif secure not in urls:
+                await listener.listen(str(url), reuse_port=config.socket_reuse_port)
     return listeners

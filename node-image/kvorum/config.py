@@ -33,6 +33,7 @@ from kvorum.flags import (
     parse_url,
     variable,
 )
+from kvorum.tls_settings import TlsRules, TlsSettings, read_rules
 
 ELECTION_TIMEOUT_MAX_MS = 50_000
 QUOTA_DEFAULT_BYTES = 2 << 30
@@ -99,8 +100,15 @@ class Config:
     grpc_keepalive_interval_ms: int  # 0: never ping
     grpc_keepalive_timeout_ms: int
     socket_reuse_port: bool
+    client_tls: TlsSettings
+    peer_tls: TlsSettings
+    tls_rules: TlsRules
+    self_signed_cert_validity_years: int
+    peer_skip_client_san_verification: bool
     enable_grpc_gateway: bool
     enable_pprof: bool
+    enable_v2: bool
+    v2_keys_forbidden: str  # the stage of --v2-deprecation that forbids them; empty: none does
     cors: tuple[str, ...]  # origins; none: all
     host_whitelist: tuple[str, ...]  # none or `*`: all
     strict_reconfig_check: bool
@@ -357,8 +365,8 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
     log_level, log_outputs = _checked_logging(values)
     for flag in ("listen-peer-urls", "listen-client-urls", "listen-metrics-urls"):
         _check_listen_urls(flag, values.urls(flag))
-    _check_advertised("initial-advertise-peer-urls", values.urls("initial-advertise-peer-urls"), plain_only=True)
-    _check_advertised("advertise-client-urls", values.urls("advertise-client-urls"), plain_only=False)
+    _check_advertised("initial-advertise-peer-urls", values.urls("initial-advertise-peer-urls"))
+    _check_advertised("advertise-client-urls", values.urls("advertise-client-urls"))
     heartbeat_ms, election_ms = values.integer("heartbeat-interval"), values.integer("election-timeout")
     _check_timing(heartbeat_ms, election_ms)
     # Of a file etcd does not ask for this: there the default stays.
@@ -416,7 +424,14 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         grpc_keepalive_interval_ms=values.milliseconds("grpc-keepalive-interval"),
         grpc_keepalive_timeout_ms=values.milliseconds("grpc-keepalive-timeout"),
         socket_reuse_port=values.boolean("socket-reuse-port"),
+        client_tls=_client_tls(values),
+        peer_tls=_peer_tls(values),
+        tls_rules=_tls_rules(values),
+        self_signed_cert_validity_years=values.integer("self-signed-cert-validity") or (1 if from_file else 0),
+        peer_skip_client_san_verification=values.boolean("experimental-peer-skip-client-san-verification"),
         enable_pprof=values.boolean("enable-pprof"),
+        enable_v2=values.boolean("enable-v2"),
+        v2_keys_forbidden=_checked_v2(values),
         enable_grpc_gateway=values.boolean("enable-grpc-gateway"),
         cors=values.origins("cors"),
         host_whitelist=values.texts("host-whitelist"),
@@ -460,27 +475,19 @@ def _checked_logging(values: _Values) -> tuple[str, tuple[str, ...]]:
 
 def _check_listen_urls(flag: str, urls: tuple[Url, ...]) -> None:
     for url in urls:
-        if url.scheme != "http":
-            missing = "unix sockets" if url.scheme.startswith("unix") else "TLS"
-            raise _failed(
-                f"--{flag}={url} is not supported yet: {missing} comes with a later version", "Use an http URL"
-            )
+        if url.scheme.startswith("unix"):
+            raise _failed(f"--{flag}={url} is not supported: unix sockets are not", "Use an http or https URL")
         if url.host != "localhost" and not _is_address(url.host):
             raise _failed(
                 f"expected IP in URL for binding ({url})", f"--{flag} takes addresses of this machine, or localhost"
             )
 
 
-def _check_advertised(flag: str, urls: tuple[Url, ...], *, plain_only: bool) -> None:
+def _check_advertised(flag: str, urls: tuple[Url, ...]) -> None:
     for url in urls:
         if not url.host:
             listed = ",".join(map(str, urls))
             raise _failed(f'--{flag} "{listed}" must be "host:port" (unexpected empty host ({url}))')
-        if plain_only and url.scheme != "http":
-            raise _failed(
-                f"--{flag}={url} is not supported yet: TLS between members comes with a later version",
-                "Use an http URL",
-            )
 
 
 def _checked_cost(cost: int, warnings: list[str]) -> int:
@@ -490,6 +497,49 @@ def _checked_cost(cost: int, warnings: list[str]) -> int:
         f"--bcrypt-cost={cost} is not between {BCRYPT_COST_MIN} and {BCRYPT_COST_MAX}: it is {BCRYPT_COST_DEFAULT}"
     )
     return BCRYPT_COST_DEFAULT
+
+
+def _client_tls(values: _Values) -> TlsSettings:
+    return TlsSettings(
+        cert_file=values.text("cert-file"),
+        key_file=values.text("key-file"),
+        client_cert_file=values.text("client-cert-file"),
+        client_key_file=values.text("client-key-file"),
+        client_cert_auth=values.boolean("client-cert-auth"),
+        trusted_ca_file=values.text("trusted-ca-file"),
+        crl_file=values.text("client-crl-file"),
+        auto_tls=values.boolean("auto-tls"),
+        allowed_hostnames=values.texts("client-cert-allowed-hostname"),
+    )
+
+
+def _peer_tls(values: _Values) -> TlsSettings:
+    settings = TlsSettings(
+        cert_file=values.text("peer-cert-file"),
+        key_file=values.text("peer-key-file"),
+        client_cert_file=values.text("peer-client-cert-file"),
+        client_key_file=values.text("peer-client-key-file"),
+        client_cert_auth=values.boolean("peer-client-cert-auth"),
+        trusted_ca_file=values.text("peer-trusted-ca-file"),
+        crl_file=values.text("peer-crl-file"),
+        auto_tls=values.boolean("peer-auto-tls"),
+        allowed_cns=values.texts("peer-cert-allowed-cn"),
+        allowed_hostnames=values.texts("peer-cert-allowed-hostname"),
+    )
+    if settings.allowed_cns and settings.allowed_hostnames:
+        raise _failed(
+            "AllowedCN and AllowedHostname are mutually exclusive "
+            f"(cn={','.join(settings.allowed_cns)}, hostname={','.join(settings.allowed_hostnames)})",
+            "Give --peer-cert-allowed-cn or --peer-cert-allowed-hostname",
+        )
+    return settings
+
+
+def _tls_rules(values: _Values) -> TlsRules:
+    try:
+        return read_rules(values.text("tls-min-version"), values.text("tls-max-version"), values.texts("cipher-suites"))
+    except Invalid as error:
+        raise _failed(str(error), "See --cipher-suites, --tls-min-version and --tls-max-version") from None
 
 
 def _checked_interval(values: _Values, flag: str, *, least_ms: int) -> int:
@@ -505,6 +555,19 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _checked_v2(values: _Values) -> str:
+    stage = values.text("v2-deprecation")
+    if stage == "not-yet":
+        return ""
+    if values.boolean("enable-v2"):
+        raise ConfigError(
+            1,
+            f"--enable-v2 and --v2-deprecation={stage} are mutually exclusive",
+            "One serves v2 keys, the other starts only where there are none: leave one out.",
+        )
+    return stage
 
 
 def _check_timing(heartbeat_ms: int, election_ms: int) -> None:

@@ -14,6 +14,7 @@ from kvorum import config as configuration
 from kvorum import json_log
 from kvorum.aside import Aside, lines_of
 from kvorum.net.listener import CannotListen
+from kvorum.net.tls import TlsUnusable
 from kvorum.node import InTrouble, Node, StartRefused
 from kvorum.storage.data_dir import DataDir
 from kvorum.storage.fault import StorageFault
@@ -44,7 +45,7 @@ def main(*, open_data_dir: Callable[[Path, Path], DataDir] = DataDir.open) -> No
         received = asyncio.run(_run(config, open_data_dir))
     except StartRefused as error:
         sys.exit(_say(1, *error.lines))
-    except CannotListen as error:
+    except (CannotListen, TlsUnusable) as error:
         sys.exit(_say(1, *lines_of(error)))
     except configuration.ConfigError as error:
         sys.exit(_say(error.exit_code, *error.lines))

@@ -17,18 +17,21 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from kvorum import auth_token, birth
+from kvorum import auth_token, birth, certificates
 from kvorum.api import http, metrics, routes
 from kvorum.api.bystander import Trouble
 from kvorum.api.debug import Debug
 from kvorum.api.gateway import Gateway
+from kvorum.api.v2 import V2Api
 from kvorum.aside import DRAIN_S, lines_of, message_bytes_max, open_client_ports, trouble_of
 from kvorum.auth_token import BadAuthToken
 from kvorum.birth import Birth
+from kvorum.certificates import Certificates
 from kvorum.config import Config
 from kvorum.flags import Url
 from kvorum.net.call import Routes
 from kvorum.net.listener import CannotListen, HttpHandler, Listener, bind
+from kvorum.net.tls import TlsUnusable
 from kvorum.peer.discovery import Discovery
 from kvorum.peer.handlers import Handlers
 from kvorum.peer.identity import Identity
@@ -127,8 +130,11 @@ class PeerSide:
 class Node:
     """A running node. Made by start()."""
 
-    def __init__(self, config: Config, data_dir: DataDir, discovery: Discovery, tokens: Tokens) -> None:
+    def __init__(
+        self, config: Config, shown: Certificates, data_dir: DataDir, discovery: Discovery, tokens: Tokens
+    ) -> None:
         self._config = config
+        self._certificates = shown
         self._tokens = tokens
         self._data_dir = data_dir
         self._discovery = discovery
@@ -145,7 +151,12 @@ class Node:
 
         open_data_dir: of the data directory and the log's; for tests that must know what of them is durable.
         """
-        discovery = Discovery(dial_timeout_s=1.0 + config.election_timeout_ms / 1000, timeout_s=PEER_ANSWER_S)
+        try:
+            shown = certificates.load(config)
+        except TlsUnusable as error:
+            raise StartRefused(*lines_of(error)) from error
+        dial_timeout_s = 1.0 + config.election_timeout_ms / 1000
+        discovery = Discovery(dial_timeout_s=dial_timeout_s, timeout_s=PEER_ANSWER_S, tls=shown.dialing)
         data_dir: DataDir | None = None
         try:
             for flag, urls in (
@@ -164,7 +175,7 @@ class Node:
                 )
             born = await birth.find(config, discovery) if unused else None
             data_dir = open_data_dir(config.data_dir, config.wal_dir)  # the ports and the cluster are known to be good
-            node = cls(config, data_dir, discovery, tokens)
+            node = cls(config, shown, data_dir, discovery, tokens)
             await node._run(await node._restart() if born is None else node._begin(born))
         except BadAuthToken as error:
             raise StartRefused(*error.lines) from error
@@ -246,6 +257,11 @@ class Node:
                 beginning = replace(beginning, raft_log=raft_log)
             if config.force_new_cluster:
                 _make_lone(config, beginning, machine)
+            if config.v2_keys_forbidden and machine.v2.has_keys:
+                raise StartRefused(
+                    f"detected disallowed custom content in v2store for stage --v2-deprecation={config.v2_keys_forbidden}",
+                    "Start with --enable-v2 and delete the v2 keys (DELETE /v2/keys/...), or leave --v2-deprecation out.",
+                )
             if config.initial_corrupt_check:
                 await self._compare(beginning.member_id, machine)
             opened.pop_all()  # from here on they are the server's
@@ -261,6 +277,7 @@ class Node:
             on_removed=self._removed,
             on_ended=self._ended,
             on_snapshot=self._send_snapshot,
+            tls=self._certificates.dialing,
         )
         self.server = server = Server(
             member_id=beginning.member_id,
@@ -330,7 +347,8 @@ class Node:
 
     async def _listen_peers(self, url: Url) -> None:
         try:
-            await self._peer_listener.listen(url.host, url.port, reuse_port=self._config.socket_reuse_port)
+            tls = self._certificates.peers if url.scheme == "https" else None
+            await self._peer_listener.listen(url.host, url.port, reuse_port=self._config.socket_reuse_port, tls=tls)
         except OSError as error:
             raise CannotListen(
                 f"--listen-peer-urls: cannot listen on {url}: {error.strerror or error}\n"
@@ -344,9 +362,11 @@ class Node:
         if config.enable_grpc_gateway:
             gateway = Gateway(unary=unary, streams=streams, message_bytes_max=bytes_max)
             others["/v3/"] = others["/v3beta/"] = gateway.handle
+        if config.enable_v2:
+            others["/v2/"] = V2Api(server, config.name).handle
         endpoints = http.Endpoints(server, self._describe, self._traffic, others)
         table = Routes(unary=unary, streams=streams, message_bytes_max=bytes_max)
-        self._listeners += await open_client_ports(config, table, endpoints.handle, endpoints.probe)
+        self._listeners += await open_client_ports(config, self._certificates, table, endpoints.handle, endpoints.probe)
 
     def _traffic(self) -> metrics.Traffic:
         peers = self._transport.traffic()
@@ -408,6 +428,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.server.v2.end_all()
         await asyncio.gather(*(listener.close(grace_s=DRAIN_S) for listener in self._listeners))
         await self._transport.close()
         await self._peer_listener.close()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
+from kvorum.net.tls_connection import Policy, connect_tls
 from kvorum.wire import http1
 
 ANSWER_BYTES_MAX: Final = 4 << 20  # nine members with all their URLs need a few KB
@@ -22,8 +23,8 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 def host_and_port(url: str) -> tuple[str, int]:
     """Where a peer URL points. Raises ValueError for a scheme that is not spoken, or no port."""
     parts = urlsplit(url)
-    if parts.scheme != "http":
-        raise ValueError(f"{url}: only http:// is spoken between members")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{url}: only http:// and https:// are spoken between members")
     try:
         host, port = parts.hostname, parts.port
     except ValueError:
@@ -37,13 +38,20 @@ def host_header(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-async def connect(url: str, protocol: Callable[[], ProtocolT], *, timeout_s: float) -> ProtocolT:
-    """A connection to the member at url. Raises OSError; TimeoutError, which is one, after timeout_s."""
+async def connect(
+    url: str, protocol: Callable[[], ProtocolT], *, tls: Policy | None = None, timeout_s: float
+) -> ProtocolT:
+    """A connection to the member at url; tls: how, for https. Raises OSError; TimeoutError, which is one, after
+    timeout_s."""
     try:
         host, port = host_and_port(url)
     except ValueError as error:
         raise OSError(str(error)) from None
     async with asyncio.timeout(timeout_s):
+        if url.startswith("https:"):
+            if tls is None:
+                raise OSError(f"{url}: there are no certificates for https here")
+            return await connect_tls(tls, host, port, protocol)
         _, connected = await asyncio.get_running_loop().create_connection(protocol, host, port)
     return connected
 
@@ -59,9 +67,9 @@ class Connection(asyncio.Protocol):
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, *, timeout_s: float) -> "Connection":
+    async def open(cls, url: str, *, tls: Policy | None = None, timeout_s: float) -> "Connection":
         """Raises OSError."""
-        return await connect(url, lambda: cls(url), timeout_s=timeout_s)
+        return await connect(url, lambda: cls(url), tls=tls, timeout_s=timeout_s)
 
     @property
     def usable(self) -> bool:
@@ -142,8 +150,9 @@ class Connection(asyncio.Protocol):
 class Connections:
     """Kept connections by URL: whoever asks takes an idle one or dials, and puts it back."""
 
-    def __init__(self, *, dial_timeout_s: float, idle_s_max: float = IDLE_S_MAX) -> None:
+    def __init__(self, *, dial_timeout_s: float, tls: Policy | None = None, idle_s_max: float = IDLE_S_MAX) -> None:
         self._dial_timeout_s = dial_timeout_s
+        self._tls = tls
         self._idle_s_max = idle_s_max
         self._idle: dict[str, list[tuple[float, Connection]]] = {}
         self._closed = False
@@ -166,7 +175,7 @@ class Connections:
                 return await self._ask(connection, method, target, headers, body, timeout_s)
             except ConnectionError:
                 pass  # it was closed while it lay idle; what members ask each other may be asked twice
-        connection = await Connection.open(url, timeout_s=self._dial_timeout_s)
+        connection = await Connection.open(url, tls=self._tls, timeout_s=self._dial_timeout_s)
         return await self._ask(connection, method, target, headers, body, timeout_s)
 
     async def _ask(

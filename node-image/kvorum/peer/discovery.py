@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError
 
 from kvorum.etcdpb import internal_pb2, rpc_pb2
+from kvorum.net.tls_connection import Policy
 from kvorum.peer.dial import Connections
 from kvorum.peer.identity import CLUSTER_ID, parse_hex_id
 from kvorum.server.peers import LeaseLife, PeerHash, PeerRefused
@@ -41,10 +42,11 @@ class Versions:
 
 
 class Discovery:
-    """dial_timeout_s: for a connection; timeout_s: for an answer once it stands. close() when done."""
+    """dial_timeout_s: for a connection; timeout_s: for an answer once it stands; tls: for https. close() when done."""
 
-    def __init__(self, *, dial_timeout_s: float, timeout_s: float) -> None:
-        self._connections = Connections(dial_timeout_s=dial_timeout_s)
+    def __init__(self, *, dial_timeout_s: float, timeout_s: float, tls: Policy | None = None) -> None:
+        self._connections = Connections(dial_timeout_s=dial_timeout_s, tls=tls)
+        self._tls = tls
         self._dial_timeout_s = dial_timeout_s
         self._timeout_s = timeout_s
 
@@ -110,7 +112,7 @@ class Discovery:
             _require_ok(await once.ask(url, "POST", path, (), b"", timeout_s=self._timeout_s))
 
         # On a connection of its own: after one that broke while idle nobody knows whether the leader was asked already.
-        once = Connections(dial_timeout_s=self._dial_timeout_s)
+        once = Connections(dial_timeout_s=self._dial_timeout_s, tls=self._tls)
         try:
             await self._first(urls, at)
         finally:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from kvorum.net.tls_connection import Policy
 from kvorum.peer import dial
 from kvorum.peer.identity import KVORUM_VERSION, Identity
 from kvorum.peer.streams import Decoder, StreamBroken
@@ -125,8 +126,14 @@ class Inbound(asyncio.Protocol):
 
 
 async def open_stream(
-    url: str, target: str, headers: http1.HeaderList, inbound: Callable[[], Inbound], *, dial_timeout_s: float
+    url: str,
+    target: str,
+    headers: http1.HeaderList,
+    inbound: Callable[[], Inbound],
+    *,
+    tls: Policy | None = None,
+    dial_timeout_s: float,
 ) -> tuple[Inbound, bytes]:
     """A connection for the stream at url, and the request that opens it. Raises OSError."""
     request = http1.request("GET", target, dial.host_header(url), headers)
-    return await dial.connect(url, inbound, timeout_s=dial_timeout_s), request
+    return await dial.connect(url, inbound, tls=tls, timeout_s=dial_timeout_s), request

@@ -11,6 +11,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import Final
 
+from kvorum.net.tls_connection import Policy, TlsDoor
 from kvorum.peer.handlers import Answer, Handlers, StreamOpened
 from kvorum.peer.outbound import Outbound
 from kvorum.peer.snapshot_receiver import BODY_BYTES_MAX, SnapshotBody, SnapshotRefused
@@ -37,13 +38,21 @@ class PeerListener:
         self._transport = transport
         self._handlers = handlers
         self._servers: list[asyncio.AbstractServer] = []
+        self._tls_doors: list[TlsDoor] = []
         self._connections: set[_Connection] = set()
         self._closed = False
 
-    async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> int:
-        """Takes connections from now on; the port, which the system chooses for 0. Raises OSError."""
+    async def listen(self, host: str, port: int, *, reuse_port: bool = False, tls: Policy | None = None) -> int:
+        """Takes connections from now on, with TLS or without; the port, which the system chooses for 0.
+
+        Raises OSError.
+        """
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(self._accept, host, port, backlog=BACKLOG, reuse_port=reuse_port)
+        accept: Callable[[], asyncio.BaseProtocol] = self._accept
+        if tls is not None:
+            accept = door = TlsDoor(tls, self._accept, timeout_s=self.read_timeout_s, log=log)
+            self._tls_doors.append(door)
+        server = await loop.create_server(accept, host, port, backlog=BACKLOG, reuse_port=reuse_port)
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
@@ -52,6 +61,8 @@ class PeerListener:
         self._closed = True
         for server in self._servers:
             server.close()
+        for door in self._tls_doors:
+            door.close()
         connections = list(self._connections)
         for connection in connections:
             connection.shut()

@@ -81,7 +81,9 @@ class Peer:
         headers = self._wiring.identity.headers()
         body = encode_message(message)
         try:
-            answer = await post_snapshot(url, headers, body, database, dial_timeout_s=self._wiring.dial_timeout_s)
+            answer = await post_snapshot(
+                url, headers, body, database, tls=self._wiring.tls, dial_timeout_s=self._wiring.dial_timeout_s
+            )
         except OSError as error:
             self._urls.failed(url)
             self._activity.failed(f"POST /raft/snapshot at {url}: {error or type(error).__name__}")
@@ -177,6 +179,7 @@ class Peer:
             target,
             headers,
             lambda: Inbound(decoder, self._wiring.deliver, read_timeout_s=self._wiring.timings.read_timeout_s),
+            tls=self._wiring.tls,
             dial_timeout_s=self._wiring.dial_timeout_s,
         )
         self._inbound[kind] = inbound
@@ -195,7 +198,7 @@ class Peer:
         while True:
             await asyncio.sleep(self._wiring.timings.probe_s)
             self._pipeline.probe()
-            fresh = Connections(dial_timeout_s=self._wiring.dial_timeout_s)
+            fresh = Connections(dial_timeout_s=self._wiring.dial_timeout_s, tls=self._wiring.tls)
             url = self._urls.chosen
             try:
                 await fresh.ask(url, "GET", "/raft/probing", timeout_s=ANSWER_TIMEOUT_S)

@@ -33,7 +33,7 @@ class Pipeline:
         self._queue: deque[Message] = deque()
         self._probe_due = False
         self._wake = asyncio.Event()
-        self._connections = Connections(dial_timeout_s=wiring.dial_timeout_s)
+        self._connections = Connections(dial_timeout_s=wiring.dial_timeout_s, tls=wiring.tls)
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"pipeline to {hex_id(member_id)}")
         self._task.add_done_callback(report_crash)
         self._drifting = False

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+from kvorum.net.tls_connection import Policy
 from kvorum.peer.dial import connect, host_header
 from kvorum.wire import http1
 
@@ -19,10 +20,16 @@ ANSWER_BYTES_MAX: Final = 64 << 10
 
 
 async def post_snapshot(
-    url: str, headers: http1.HeaderList, message: bytes, database: Path, *, dial_timeout_s: float
+    url: str,
+    headers: http1.HeaderList,
+    message: bytes,
+    database: Path,
+    *,
+    tls: Policy | None = None,
+    dial_timeout_s: float,
 ) -> http1.Response:
     """The member's answer, whatever its status. message: an encoded MsgSnap. Raises OSError, also TimeoutError."""
-    connection = await connect(url, lambda: _Posting(url), timeout_s=dial_timeout_s)
+    connection = await connect(url, lambda: _Posting(url), tls=tls, timeout_s=dial_timeout_s)
     try:
         connection.write(
             http1.request_head(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from kvorum.net.tls_connection import Policy
 from kvorum.peer.identity import Identity
 from kvorum.peer.outbound import Carrier, Outbound
 from kvorum.peer.peer import Peer
@@ -53,6 +54,7 @@ class Transport:
     on_ended:           this member's process has ended, while all members that we know to run are of our own kind. May
                         be called more than once.
     on_snapshot:        raft wants a member to have a snapshot: one is to be made, and sent by send_snapshot.
+    tls:                how members with https URLs are dialed.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Transport:
         on_removed: Callable[[], None],
         on_ended: Callable[[int], None],
         on_snapshot: Callable[[Message], None],
+        tls: Policy | None = None,
         timings: Timings = TIMINGS,
     ) -> None:
         self.identity = identity
@@ -78,6 +81,7 @@ class Transport:
             on_unreachable=on_unreachable,
             on_removed=on_removed,
             on_ended=self._process_ended,
+            tls=tls,
             timings=timings,
         )
         self._peers: dict[int, Peer] = {}

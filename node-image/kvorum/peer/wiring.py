@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kvorum.net.tls_connection import Policy
 from kvorum.peer.identity import Identity
 from kvorum.peer.streams import EntryBlocks
 from kvorum.raft.message import Message
@@ -44,6 +45,7 @@ class Wiring:
     on_unreachable: Callable[[int], None]
     on_removed: Callable[[], None]
     on_ended: Callable[[int], None]
+    tls: Policy | None = None  # for URLs with https
     timings: Timings = TIMINGS
     blocks: EntryBlocks = field(default_factory=EntryBlocks)
 

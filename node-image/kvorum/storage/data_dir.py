@@ -24,7 +24,7 @@ from kvorum.storage.segment import NO_STATE, SEGMENT_BYTES
 from kvorum.storage.snapshot_files import SnapshotFiles
 from kvorum.storage.wal import Wal
 
-_IGNORED = frozenset(("lost+found",))  # the root of a fresh volume has it
+_IGNORED = frozenset(("lost+found", "fixtures"))  # of a fresh volume; certificates that were made for this node
 _ETCD_DB = "db"  # in member/snap
 ETCD_DB_ASIDE = "db.taken-over-by-kvorum"
 _EMPTY_IT = "If the member is gone for good, empty the directory; else give --data-dir the path that holds its data."
