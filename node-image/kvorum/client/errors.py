@@ -4,8 +4,14 @@ etcd tells its errors by their text, since several share a gRPC code (etcd's api
 that a program decides by into classes. All others are ClientError itself.
 """
 
+import re
+
+from kvorum.client.values import Header
+
 # gRPC's codes.
 CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 1, 2, 4, 12, 13, 14, 16
+
+STATUS = re.compile(r"rpc error: code = \w+ desc = ")  # how Go writes a gRPC error
 
 OPEN = frozenset((CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE))
 
@@ -42,11 +48,16 @@ class Unreachable(ClientError):
 
 
 class WatchCancelled(ClientError):
-    """The server ended a watch. compact_revision > 0: events up to it are gone, read anew and watch from there on."""
+    """The server ended a watch. compact_revision > 0: events up to it are gone, read anew and watch from there on.
 
-    def __init__(self, reason: str, compact_revision: int) -> None:
-        super().__init__(CANCELLED, reason)
+    reason: in the server's words, where text is without the name of a code in front of it.
+    """
+
+    def __init__(self, reason: str, compact_revision: int, header: Header) -> None:
+        super().__init__(CANCELLED, STATUS.sub("", reason))
+        self.reason = reason
         self.compact_revision = compact_revision
+        self.header = header
 
 
 class AuthenticationFailed(ClientError):

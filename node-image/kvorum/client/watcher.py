@@ -5,7 +5,6 @@ seen. It ends when the server cancels it, when no endpoint takes it over, or whe
 """
 
 import asyncio
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -162,14 +161,11 @@ class Watcher:
         return answer
 
 
-STATUS = re.compile(r"rpc error: code = \w+ desc = ")  # how Go writes a gRPC error
-
-
 def cancellation_of(answer: rpc.WatchResponse) -> WatchCancelled:
-    reason = STATUS.sub("", answer.cancel_reason)
+    reason = answer.cancel_reason
     if not reason and answer.compact_revision:
         reason = "etcdserver: mvcc: required revision has been compacted"
-    return WatchCancelled(reason or "etcdserver: watch canceled", answer.compact_revision)
+    return WatchCancelled(reason or "etcdserver: watch canceled", answer.compact_revision, header_of(answer.header))
 
 
 def watch_request(

@@ -46,7 +46,7 @@ class Command:
         self.flags = (*flags, Flag("help", BOOL, False, f"help for {self.name}", "h"))
         self.persistent = tuple(persistent)
         self.parent: Command | None = None
-        self.commands = sorted(commands, key=lambda command: command.name)
+        self.commands = tuple(commands)
         for command in self.commands:
             command.parent = self
 

@@ -49,6 +49,35 @@ GLOBAL_FLAGS = (
 )
 
 
+# The order in which a mistyped command is answered with those like it.
+ORDER = (
+    *("get", "put", "del", "txn", "compaction", "alarm", "defrag", "endpoint", "move-leader", "watch", "version"),
+    *("lease", "member", "snapshot", "make-mirror", "lock", "elect", "auth", "user", "role", "help"),
+)
+    "get",
+    "put",
+    "del",
+    "txn",
+    "compaction",
+    "alarm",
+    "defrag",
+    "endpoint",
+    "move-leader",
+    "watch",
+    "version",
+    "lease",
+    "member",
+    "snapshot",
+    "make-mirror",
+    "lock",
+    "elect",
+    "auth",
+    "user",
+    "role",
+    "help",
+]
+
+
 async def show_version(call: Call, _: list[str]) -> None:
     call.line(f"{NAME} version: {version_of('kvorum')}")
     call.line(f"API version: {API_VERSION}")
@@ -64,22 +93,23 @@ async def show_help(call: Call, arguments: list[str]) -> None:
 
 
 def tree() -> Command:
+    parts = (keys, transactions, watches, leases, members, maintenance, users, locks, mirror)
+    commands = [
+        *(command for part in parts for command in part.commands()),
+        Command("version", f"Prints the version of {NAME}", show_version),
+        Command(
+            "help [command]",
+            "Help about any command",
+            show_help,
+            long=f"Help provides help for any command in the application.\n"
+            f"Simply type {NAME} help [path to command] for full details.",
+        ),
+    ]
     return Command(
         NAME,
         "A simple command line client for etcd3.",
         persistent=GLOBAL_FLAGS,
-        commands=[
-            *(one for part in (keys, transactions, watches, leases, members, maintenance) for one in part.commands()),
-            *(one for part in (users, locks, mirror) for one in part.commands()),
-            Command("version", f"Prints the version of {NAME}", show_version),
-            Command(
-                "help [command]",
-                "Help about any command",
-                show_help,
-                long=f"Help provides help for any command in the application.\n"
-                f"Simply type {NAME} help [path to command] for full details.",
-            ),
-        ],
+        commands=sorted(commands, key=lambda command: ORDER.index(command.name)),
     )
 
 

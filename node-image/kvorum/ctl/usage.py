@@ -31,7 +31,7 @@ def page(command: Command, version: str) -> str:
 def leaves(command: Command) -> list[Command]:
     """The commands below that do something, in the order of their names."""
     found: list[Command] = []
-    for one in command.commands:
+    for one in sorted(command.commands, key=lambda below: below.name):
         found += [one] if one.run is not None else []
         found += leaves(one)
     return found

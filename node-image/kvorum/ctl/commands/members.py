@@ -1,5 +1,7 @@
 """member: add, remove, update, promote, list; and move-leader."""
 
+import re
+
 from kvorum.client import ClientError
 from kvorum.ctl import go_text
 from kvorum.ctl.call import Call
@@ -12,6 +14,7 @@ from kvorum.etcdpb import rpc_pb2 as rpc
 
 CLUSTER = "/etcdserverpb.Cluster/"
 MAINTENANCE = "/etcdserverpb.Maintenance/"
+SCHEMES = ("http", "https", "unix", "unixs")
 NO_ID = "member ID is not provided"
 NO_URLS = "member peer urls not provided"
 
@@ -25,6 +28,7 @@ async def add(call: Call, arguments: list[str]) -> None:
     name, peer_urls = arguments[0], call.flags.string("peer-urls")
     if not peer_urls:
         raise Exit(BAD_ARGS, NO_URLS)
+    require_urls(peer_urls)
     request = rpc.MemberAddRequest(peerURLs=peer_urls.split(","), isLearner=call.flags.boolean("learner"))
     answer = await call.ask(None, lambda client: client.write(CLUSTER + "MemberAdd", request, rpc.MemberAddResponse))
     text = b"Member %16x added to cluster %16x" % (answer.member.ID, answer.header.cluster_id)
@@ -57,6 +61,7 @@ async def update(call: Call, arguments: list[str]) -> None:
     peer_urls = call.flags.string("peer-urls")
     if not peer_urls:
         raise Exit(BAD_ARGS, NO_URLS)
+    require_urls(peer_urls)
     request = rpc.MemberUpdateRequest(ID=member_id, peerURLs=peer_urls.split(","))
     answer = await call.ask(
         None, lambda client: client.write(CLUSTER + "MemberUpdate", request, rpc.MemberUpdateResponse)
@@ -106,6 +111,21 @@ async def move_leader(call: Call, arguments: list[str]) -> None:
             raise Exit(ERROR, said(error)) from None
     text = f"Leadership transferred from {status.leader:x} to {target:x}".encode()
     call.show(Done(text, answer, has_fields=False))
+
+
+def require_urls(text: str) -> None:
+    """Raises Exit unless all are URLs that members may have, as etcd's client checks them."""
+    for url in map(str.strip, text.split(",")):
+        scheme, separator, rest = url.partition("://")
+        host, slash, _ = rest.partition("/")
+        if not separator or scheme not in SCHEMES:
+            raise Exit(ERROR, f"URL scheme must be http, https, unix, or unixs: {url}")
+        if scheme.startswith("unix"):
+            continue
+        if not re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*):[^:]*", host):
+            raise Exit(ERROR, f'URL address does not have the form "host:port": {url}')
+        if slash:
+            raise Exit(ERROR, f"URL must not contain a path: {url}")
 
 
 def id_of(arguments: list[str]) -> int:

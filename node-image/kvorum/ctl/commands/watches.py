@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kvorum.client import Client, ClientError, EventType, WatchBatch, WatchCancelled, Watcher, prefix_end
+from kvorum.client import Client, ClientError, EventType, Header, WatchBatch, WatchCancelled, Watcher, prefix_end
 from kvorum.client.values import KeyValue
 from kvorum.ctl.call import Call, raw
 from kvorum.ctl.command import Command
@@ -119,8 +119,8 @@ async def show_events(call: Call, watcher: Watcher, program: list[str]) -> None:
                         call.complain(f"command {shown(program)} error ({status})")
                         raise Exit(ERROR, None)
     except WatchCancelled as cancelled:
-        call.complain(f"watch was canceled ({cancelled.text})")
-        call.show(Watched(rpc.ResponseHeader(), (), cancelled.compact_revision, canceled=True))
+        call.complain(f"watch was canceled ({cancelled.reason})")
+        call.show(Watched(header_of(cancelled.header), (), cancelled.compact_revision, canceled=True))
     except ClientError as error:
         raise Exit(ERROR, said(error)) from None
 
@@ -135,9 +135,9 @@ async def run_program(call: Call, program: list[str], variables: dict[str, str])
             stderr=asyncio.subprocess.PIPE,
             env={**call.world.environment, **variables},
         )
-    except FileNotFoundError:
-        return f"exec: {quoted(program[0])}: executable file not found in $PATH"
     except OSError as error:
+        if "/" not in program[0]:
+            return f"exec: {quoted(program[0])}: executable file not found in $PATH"
         return f"fork/exec {program[0]}: {(error.strerror or str(error)).lower()}"
     assert process.stdout is not None
     assert process.stderr is not None
@@ -152,12 +152,6 @@ async def passed(stream: asyncio.StreamReader, write: Callable[[bytes], object])
 
 
 def answer_of(batch: WatchBatch) -> Watched:
-    header = rpc.ResponseHeader(
-        cluster_id=batch.header.cluster_id,
-        member_id=batch.header.member_id,
-        revision=batch.header.revision,
-        raft_term=batch.header.raft_term,
-    )
     events = [
         rpc.Event(
             type=rpc.Event.DELETE if event.type is EventType.DELETE else rpc.Event.PUT,
@@ -166,7 +160,16 @@ def answer_of(batch: WatchBatch) -> Watched:
         )
         for event in batch.events
     ]
-    return Watched(header, events)
+    return Watched(header_of(batch.header), events)
+
+
+def header_of(header: Header) -> rpc.ResponseHeader:
+    return rpc.ResponseHeader(
+        cluster_id=header.cluster_id,
+        member_id=header.member_id,
+        revision=header.revision,
+        raft_term=header.raft_term,
+    )
 
 
 def message_of(kv: KeyValue) -> rpc.KeyValue:
