@@ -54,28 +54,6 @@ ORDER = (
     *("get", "put", "del", "txn", "compaction", "alarm", "defrag", "endpoint", "move-leader", "watch", "version"),
     *("lease", "member", "snapshot", "make-mirror", "lock", "elect", "auth", "user", "role", "help"),
 )
-    "get",
-    "put",
-    "del",
-    "txn",
-    "compaction",
-    "alarm",
-    "defrag",
-    "endpoint",
-    "move-leader",
-    "watch",
-    "version",
-    "lease",
-    "member",
-    "snapshot",
-    "make-mirror",
-    "lock",
-    "elect",
-    "auth",
-    "user",
-    "role",
-    "help",
-]
 
 
 async def show_version(call: Call, _: list[str]) -> None:
