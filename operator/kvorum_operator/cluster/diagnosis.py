@@ -144,18 +144,17 @@ def judge(spec: Spec, seen: Observation, members: tuple[MemberView, ...]) -> tup
     if seen.cluster_id is None:
         return Health.BOOTSTRAPPING, Reason.BOOTSTRAPPING, "the first members start"
     summary = f"{len(seen.voters_healthy)} of {len(seen.voters)} voters serve"
-    details = "; ".join(describe(one) for one in troubled)
+    details = "".join(f"; {describe(one)}" for one in troubled)
     if seen.entries is None or not seen.has_quorum:
-        known = summary if seen.entries is not None else "no quorum answers"
-        known = f"{known}; {details}" if details else known
         if seen.woken and all(is_just_starting(one, seen) for one in troubled):
-            return Health.WAKING, Reason.WAKING, known
-        return Health.NO_QUORUM, Reason.QUORUM_LOST, known
+            return Health.WAKING, Reason.WAKING, f"the members wake{details}"
+        known = summary if seen.entries is not None else "no quorum answers"
+        return Health.NO_QUORUM, Reason.QUORUM_LOST, f"{known}{details}"
     if len(seen.voters_healthy) == len(seen.voters):
         if seen.unready:
             return Health.HEALTHY, Reason.WAKING, f"{summary}; not given to clients yet: {', '.join(seen.unready)}"
         return Health.HEALTHY, Reason.HEALTHY, summary
-    summary = f"{summary}; {details}" if details else summary
+    summary += details
     if len(seen.voters_healthy) == quorum.size(len(seen.voters)) and len(seen.voters) >= 3:
         return Health.AT_RISK, Reason.QUORUM_AT_RISK, f"{summary}; the next loss stops writes"
     return Health.DEGRADED, REASONS[worst(troubled)], summary

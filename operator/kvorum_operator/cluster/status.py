@@ -33,7 +33,6 @@ STALLED = frozenset(
         Reason.NEVER_BOOTSTRAPPED,
     }
 )
-UNTROUBLED = frozenset({Health.HEALTHY, Health.NEW, Health.BOOTSTRAPPING, Health.WAKING})
 SETTLED = frozenset({Reason.ASLEEP, Reason.PAUSED, Reason.STOPPED, Reason.NEVER_BOOTSTRAPPED})
 
 Truth = Literal["True", "False", "Unknown"]
@@ -248,7 +247,7 @@ def kind_of_change(decision: Step | Hold | None, diagnosis: Diagnosis, spec: Spe
 def not_ready(decision: Step | Hold | None, diagnosis: Diagnosis, change: Reason) -> tuple[Reason, str]:
     """What keeps it from being ready: trouble and why, else what is under way. How bad trouble is, Degraded says."""
     wanted = isinstance(decision, Hold) and decision.reason is Reason.STOPPED
-    if wanted or (diagnosis.health in UNTROUBLED and decision is not None):
+    if wanted or (diagnosis.health in (Health.HEALTHY, Health.NEW, Health.BOOTSTRAPPING) and decision is not None):
         return why_moving(decision, diagnosis, change)
     reason, explains = diagnosis.reason, isinstance(decision, Hold) or change is Reason.ROLLING
     if explains and diagnosis.health in (Health.DEGRADED, Health.AT_RISK):

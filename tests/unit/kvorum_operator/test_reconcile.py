@@ -168,6 +168,16 @@ def test_cluster_whose_record_is_damaged_is_seen_and_not_touched(stage: Stage) -
     assert outcome.decision.reason is Reason.RECORD_DAMAGED
 
 
+def test_cluster_that_slept_by_its_last_status_is_waking_and_one_that_served_has_lost_its_quorum(stage: Stage) -> None:
+    stage.settle(cluster(3))
+    stage.place.nodes.clear()
+    assert stage.run_pass(cluster(3)).diagnosis.reason is Reason.QUORUM_LOST
+    stage.settle(cluster(3))
+    stage.place.nodes.clear()
+    assert stage.run_pass(cluster(0)).diagnosis.reason is Reason.ASLEEP
+    assert stage.run_pass(cluster(3)).diagnosis.reason is Reason.WAKING
+
+
 def test_refused_step_is_a_hold_and_not_done(stage: Stage) -> None:
     stage.settle(cluster(1))
     stage.members.refusal = Hold(Reason.CLUSTER_UNSETTLED, "not now", "5s")
