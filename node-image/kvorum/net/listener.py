@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from kvorum.net.call import Opening, Routes
+from kvorum.net.http_over_h2 import HttpOverH2, open_either
 from kvorum.net.tls_connection import Policy, TlsDoor
 from kvorum.wire import http1, http2
+from kvorum.wire.hpack import Header
 
 BACKLOG: Final = 4096  # connections the kernel keeps for us; clients of a restarted node all come at once
 WRITE_BUFFER_BYTES_MAX: Final = 256 << 10  # beyond it answers wait in their streams, where they are counted
@@ -332,8 +334,10 @@ class _Door(_Port):
         transport, listener = self._transport, self._listener
         assert transport is not None
         data = self._data = self._data + data
-        if listener.routes is not None and http2.PREFACE.startswith(data[: len(http2.PREFACE)]):
-            if len(data) < len(http2.PREFACE):
+        agreed = transport.get_extra_info("alpn")  # who has agreed on one protocol is not heard in the other
+        is_http2 = agreed == "h2" or (agreed is None and http2.PREFACE.startswith(data[: len(http2.PREFACE)]))
+        if listener.routes is not None and is_http2:
+            if agreed is None and len(data) < len(http2.PREFACE):
                 return
             port: _GrpcPort | _HttpPort = _GrpcPort(listener, listener.routes, transport)
         else:
@@ -363,14 +367,27 @@ class _GrpcPort(_Port):
         self._time = asyncio.get_running_loop().time
         self._reading = True
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
-        self._connection: http2.Connection[Opening] = http2.Connection(
-            routes.open,
-            routes.call_type,
+        read_request: Callable[[list[Header]], Any] = routes.open
+        make_stream: Callable[[http2.Connection[Any], int, Any], http2.Stream] = routes.call_type
+        if transport.get_extra_info("tls"):
+            # There a client that asks for HTTP/2 gets it for all it has to ask, and etcd answers all of it.
+            read_request = partial(open_either, routes)
+            http, body_bytes_max = listener.http or _nothing_here, listener.http_body_bytes_max
+
+            def make_stream(connection: http2.Connection[Any], stream_id: int, request: Any) -> http2.Stream:
+                if type(request) is Opening:
+                    return routes.call_type(connection, stream_id, request)
+                return HttpOverH2(http, body_bytes_max, connection, stream_id, request)
+
+        self._connection: http2.Connection[Any] = http2.Connection(
+            read_request,
+            make_stream,
             self._wake,
             listener.limits,
             now=self._time(),
             connection_id=listener.take_connection_id(),
             peer=_name_of_peer(transport),
+            proven_name=transport.get_extra_info("common_name"),
         )
 
     def transport(self) -> asyncio.Transport:

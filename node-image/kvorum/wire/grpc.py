@@ -73,7 +73,7 @@ def read_request(headers: list[Header]) -> Request:
     fields = http2.check_request(headers)
     path = fields[b":path"].decode("utf-8", "replace")
     content_type = fields.get(b"content-type", b"")
-    if not _is_grpc(content_type):
+    if not is_grpc(content_type):
         text = f"invalid gRPC request content-type {_quoted(content_type)}"
         return Request(headers, path, None, Status(Code.INVALID_ARGUMENT, text, http=415))
     method = fields[b":method"]
@@ -98,7 +98,8 @@ def read_request(headers: list[Header]) -> Request:
     return Request(headers, path, timeout_s, Status(Code.UNIMPLEMENTED, text))
 
 
-def _is_grpc(content_type: bytes) -> bool:
+def is_grpc(content_type: bytes) -> bool:
+    """Whether a request with this content type is a call."""
     return content_type[:16] == b"application/grpc" and content_type[16:17] in (b"", b"+", b";")
 
 

@@ -468,18 +468,24 @@ def _parse_request(lines: list[bytes]) -> tuple[Request, int]:
     if minor >= 1 and "host" not in headers:
         raise BadMessage("missing required Host header")
     target = match[2].decode("latin-1")
-    path, _, query = _origin_form(target).partition("?")
+    path, query = split_target(_origin_form(target))
     framing = _framing(headers, minor)
     parsed = Request(
         method=match[1].decode("ascii"),
         target=target,
-        path=unquote_to_bytes(path.encode("latin-1")).decode("utf-8", "surrogateescape"),
+        path=path,
         query=query,
         headers=headers,
         minor=minor,
         keep_alive=_keep_alive(headers, minor),
     )
     return parsed, 0 if framing is None else framing
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Path, percent-decoded, and query of a target that begins with its path; the same however the request came."""
+    path, _, query = target.partition("?")
+    return unquote_to_bytes(path.encode("latin-1")).decode("utf-8", "surrogateescape"), query
 
 
 def _origin_form(target: str) -> str:

@@ -133,7 +133,7 @@ class Stream:
     head_sent: bool = False
     _queue: deque[bytes] | None = None
     _queue_at: int = 0  # bytes of the first piece that were sent
-    _last: bytes | None = None  # the trailers, once they are known
+    _last: bytes | None = None  # the trailers, once they are known; empty for an end without any
 
     def __init__(self, connection: "Connection[Any]", stream_id: int, request: Any) -> None:
         self.connection = connection
@@ -208,6 +208,23 @@ class Stream:
             self.connection.write(_HEAD.pack(len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, self.id) + block)
             self.finished()
 
+    def send_end(self) -> None:
+        """The end without trailers, behind what is queued. The headers are sent."""
+        assert self.head_sent, f"stream {self.id}: an end before the headers"
+        assert self.open, f"stream {self.id}: an end after the end"
+        assert self._last is None, f"stream {self.id}: an end behind the trailers"
+        if self.queued_bytes:
+            self._last = b""
+        else:
+            self.connection.write(_HEAD.pack(0, END_STREAM, self.id))  # DATA is type 0
+            self.finished()
+
+    def send_interim(self, block: bytes) -> None:
+        """Headers of a 1xx response, before those of the response."""
+        assert self.open, f"stream {self.id}: headers after the end"
+        assert not self.head_sent, f"stream {self.id}: interim headers behind the headers"
+        self.connection.write(_HEAD.pack(len(block) << 8 | HEADERS, END_HEADERS, self.id) + block)
+
     def reset(self, code: int) -> None:
         """Ends the stream without an answer."""
         if self.open:
@@ -258,9 +275,10 @@ class Stream:
 
     def queue_empty(self) -> None:
         """All that was queued is written; the end, if it waited, follows."""
-        if self._last is not None:
-            block = self._last
-            self.connection.write(_HEAD.pack(len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, self.id) + block)
+        block = self._last
+        if block is not None:
+            head = len(block) << 8 | HEADERS, END_HEADERS | END_STREAM, self.id
+            self.connection.write(_HEAD.pack(*head) + block if block else _HEAD.pack(0, END_STREAM, self.id))
             self.finished()
 
 
