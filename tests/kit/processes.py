@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -66,6 +67,7 @@ class Node:
 
     initial_cluster: name=url,...; left empty the node is a cluster of its own.
     flags:           added after the usual ones; environment likewise.
+    scheme, peer_scheme: of its URLs; with https, trust: how it is asked, certificate included.
     """
 
     program: Program
@@ -76,17 +78,20 @@ class Node:
     token: str = "kvorum-test"
     flags: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    scheme: str = "http"
+    peer_scheme: str = "http"
+    trust: ssl.SSLContext | None = None
     client_port: int = field(default_factory=free_port)
     peer_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.client_port}"
+        return f"{self.scheme}://127.0.0.1:{self.client_port}"
 
     @property
     def peer_url(self) -> str:
-        return f"http://127.0.0.1:{self.peer_port}"
+        return f"{self.peer_scheme}://127.0.0.1:{self.peer_port}"
 
     @property
     def data_dir(self) -> Path:
@@ -158,11 +163,11 @@ class Node:
         return value
 
     def read_version(self) -> dict[str, Any] | None:
-        answer = fetch_json(f"{self.endpoint}/version")
+        answer = fetch_json(f"{self.endpoint}/version", trust=self.trust)
         return answer if isinstance(answer, dict) else None
 
     def is_healthy(self) -> bool:
-        answer = fetch_json(f"{self.endpoint}/health")
+        answer = fetch_json(f"{self.endpoint}/health", trust=self.trust)
         return isinstance(answer, dict) and answer.get("health") == "true"
 
     def is_published(self) -> bool:
@@ -171,7 +176,7 @@ class Node:
 
     def members_by_peers(self) -> list[dict[str, Any]]:
         """The member list as its peer port tells it: a learner tells it nowhere else. Empty if it does not answer."""
-        answer = fetch_json(f"{self.peer_url}/members")
+        answer = fetch_json(f"{self.peer_url}/members", trust=self.trust)
         return answer if isinstance(answer, list) else []
 
     def signal(self, number: signal.Signals) -> None:
@@ -284,10 +289,11 @@ class Cluster:
         self.kill()
 
 
-def fetch_json(url: str, timeout_s: float = 2.0) -> Any:
-    """The JSON at a URL whatever the HTTP status; None if nothing there answers so."""
+def fetch_json(url: str, timeout_s: float = 2.0, *, trust: ssl.SSLContext | None = None) -> Any:
+    """The JSON at a URL whatever the HTTP status; None if nothing there answers so. trust: for https."""
+    opener = _direct if trust is None else _opener(urllib.request.HTTPSHandler(context=trust))
     try:
-        with _direct.open(url, timeout=timeout_s) as answer:
+        with opener.open(url, timeout=timeout_s) as answer:
             body = answer.read()
     except urllib.error.HTTPError as refusal:
         body = refusal.read()
@@ -299,9 +305,11 @@ def fetch_json(url: str, timeout_s: float = 2.0) -> Any:
         return None
 
 
-_direct = urllib.request.build_opener(
-    urllib.request.ProxyHandler({})
-)  # a proxy of the environment is not for 127.0.0.1
+def _opener(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)
+
+
+_direct = _opener()  # a proxy of the environment is not for 127.0.0.1
 
 
 @atexit.register
