@@ -368,8 +368,7 @@ class V2Store:
         pushed_out = self.history.add(event)
         if pushed_out is not None:
             self._store.delete(V2, _EVENT + pushed_out.at_index.to_bytes(8, "big"))
-        row = v2_event.to_json(event, with_refresh=True)
-        self._store.put(V2, _EVENT + self.index.to_bytes(8, "big"), row.encode())
+        self._store.put(V2, _EVENT + self.index.to_bytes(8, "big"), v2_event.to_row(event))
         if not event.is_refresh:
             self.changes.append(Change(event, removed))
         return event
@@ -463,8 +462,7 @@ class V2Store:
         self.counts = dict(zip(COUNTED, counts, strict=True))
         self.history = History(events)
         for event in self.history:
-            row = v2_event.to_json(event, with_refresh=True)
-            self._store.put(V2, _EVENT + event.at_index.to_bytes(8, "big"), row.encode())
+            self._store.put(V2, _EVENT + event.at_index.to_bytes(8, "big"), v2_event.to_row(event))
         for saved in nodes:
             if saved.path in READ_ONLY:
                 continue
