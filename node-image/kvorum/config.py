@@ -107,6 +107,7 @@ class Config:
     peer_skip_client_san_verification: bool
     enable_grpc_gateway: bool
     enable_pprof: bool
+    metrics: str  # "extensive", or any other word
     enable_v2: bool
     v2_keys_forbidden: str  # the stage of --v2-deprecation that forbids them; empty: none does
     cors: tuple[str, ...]  # origins; none: all
@@ -429,6 +430,7 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         tls_rules=_tls_rules(values),
         self_signed_cert_validity_years=values.integer("self-signed-cert-validity") or (1 if from_file else 0),
         peer_skip_client_san_verification=values.boolean("experimental-peer-skip-client-san-verification"),
+        metrics=values.text("metrics"),
         enable_pprof=values.boolean("enable-pprof"),
         enable_v2=values.boolean("enable-v2"),
         v2_keys_forbidden=_checked_v2(values),

@@ -309,7 +309,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("enable-log-rotation", BOOL, "false", IGNORED, "rotate log files", "log files grow; rotate outside"),
         Flag("log-rotation-config-json", TEXT, '{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}', IGNORED, "how to rotate log files", "log files grow; rotate outside"),
         Flag("enable-pprof", BOOL, "false", HONOURED, "serve profiles and stacks at the client URLs, below /debug/pprof/", "those of a Python program"),
-        Flag("metrics", TEXT, "basic", REFUSED, "basic or extensive", "histograms of every call are not kept"),
+        Flag("metrics", TEXT, "basic", HONOURED, "extensive: /metrics has how long calls took, by method"),
         Flag("enable-grpc-gateway", BOOL, "true", HONOURED, "serve the API as JSON over HTTP, below /v3/"),
     )),
     ("v2 proxy", (

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from kvorum.birth import Birth
 from kvorum.certificates import Certificates
 from kvorum.config import Config
 from kvorum.flags import Url
-from kvorum.net.call import Routes
+from kvorum.net.call import MethodCounts, Routes
 from kvorum.net.listener import CannotListen, HttpHandler, Listener, bind
 from kvorum.net.tls import TlsUnusable
 from kvorum.peer.discovery import Discovery
@@ -358,23 +359,22 @@ class Node:
     async def _listen_clients(self) -> None:
         config, server = self._config, self.server
         unary, streams, bytes_max = routes.unary(server), routes.streams(server), message_bytes_max(config)
+        table = Routes(unary=unary, streams=streams, message_bytes_max=bytes_max, timed=config.metrics == "extensive")
         others: dict[str, HttpHandler] = {"/debug/": Debug(server, pprof=config.enable_pprof).handle}
         if config.enable_grpc_gateway:
-            gateway = Gateway(unary=unary, streams=streams, message_bytes_max=bytes_max)
+            gateway = Gateway(unary=unary, streams=streams, message_bytes_max=bytes_max, counts=table.counts)
             others["/v3/"] = others["/v3beta/"] = gateway.handle
         if config.enable_v2:
             others["/v2/"] = V2Api(server, config.name).handle
-        endpoints = http.Endpoints(server, self._describe, self._traffic, others)
-        table = Routes(unary=unary, streams=streams, message_bytes_max=bytes_max)
+        endpoints = http.Endpoints(server, self._describe, partial(self._traffic, table.counts), others)
         self._listeners += await open_client_ports(config, self._certificates, table, endpoints.handle, endpoints.probe)
 
-    def _traffic(self) -> metrics.Traffic:
-        peers = self._transport.traffic()
+    def _traffic(self, calls: Mapping[str, MethodCounts]) -> metrics.Traffic:
         return metrics.Traffic(
             clients_sent_bytes=sum(listener.sent_bytes for listener in self._listeners),
             clients_received_bytes=sum(listener.received_bytes for listener in self._listeners),
-            peers_sent_bytes={member_id: peer.sent_bytes for member_id, peer in peers.items()},
-            peers_received_bytes={member_id: peer.received_bytes for member_id, peer in peers.items()},
+            peers=self._transport.traffic(),
+            calls=calls,
         )
 
     def _describe(self) -> dict[str, object]:

@@ -7,6 +7,7 @@ headers are those of grpc-gateway; of its two versions, errors carry the fields 
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +17,7 @@ from kvorum.api import proto_json
 from kvorum.api.proto_json import BadJson, Object
 from kvorum.etcdpb import election_pb2, lock_pb2
 from kvorum.etcdpb import rpc_pb2 as rpc
-from kvorum.net.call import Call
+from kvorum.net.call import NOT_COUNTED, Call, MethodCounts
 from kvorum.net.listener import Exchange, HttpRequest, HttpResponse, HttpStream
 from kvorum.state import refusal
 from kvorum.wire import grpc
@@ -154,9 +155,18 @@ class Gateway:
     """Answers what begins with /v3/, and with its older name /v3beta/.
 
     unary, streams: who takes which method, as with net.call.Routes, whose limit on messages is here, too.
+    counts: of the same methods' calls; etcd's gateway is a client of its gRPC, so its calls count there.
     """
 
-    def __init__(self, *, unary: Mapping[str, Handler], streams: Mapping[str, Handler], message_bytes_max: int) -> None:
+    def __init__(
+        self,
+        *,
+        unary: Mapping[str, Handler],
+        streams: Mapping[str, Handler],
+        message_bytes_max: int,
+        counts: Mapping[str, MethodCounts],
+    ) -> None:
+        self._counts = counts
         self._unary = unary
         self._streams = streams
         self._message_bytes_max = message_bytes_max
@@ -182,7 +192,9 @@ class Gateway:
         except grpc.BadMessage as bad:
             refuse(exchange, bad.status.code, bad.status.message)
             return
-        call = GatewayCall(method, request, exchange, timeout_s)
+        counts = self._counts.get(method.path, NOT_COUNTED)
+        counts.started += 1
+        call = GatewayCall(method, request, exchange, timeout_s, counts)
         handler = self._unary.get(method.path)
         if handler is not None:
             call.body = b"" if first is None else first
@@ -260,7 +272,14 @@ class GatewayCall:
     The head of a stream goes out with its first message, since an error before it is an answer of its own.
     """
 
-    def __init__(self, method: Method, request: HttpRequest, exchange: Exchange, timeout_s: float | None) -> None:
+    def __init__(
+        self,
+        method: Method,
+        request: HttpRequest,
+        exchange: Exchange,
+        timeout_s: float | None,
+        counts: MethodCounts,
+    ) -> None:
         self.body = b""
         self.cancelled = False
         self.streams = False  # otherwise unary
@@ -268,6 +287,8 @@ class GatewayCall:
         self.on_end: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
         self.timeout_s = timeout_s
+        self._counts = counts
+        self._opened_at = time.perf_counter()
         self._method = method
         self._request = request
         self._exchange = exchange
@@ -312,6 +333,7 @@ class GatewayCall:
         """The messages, and that there are no others. What is no message ends them, as in etcd, without an error."""
         message = first
         while message is not None and self.on_message is not None:
+            self._counts.received += 1
             self.on_message(message)
             try:
                 message = next(more, None)
@@ -323,10 +345,16 @@ class GatewayCall:
     def _left(self) -> None:
         """The client is gone."""
         told = self._on_close
+        self._count_end(Code.CANCELLED)
         self.cancelled = True
         self._let_go()
         if told is not None:
             told()
+
+    def _count_end(self, code: int) -> None:
+        self._counts.ended(code)
+        if self._counts.took is not None:
+            self._counts.took.observe(time.perf_counter() - self._opened_at)
 
     def _expire(self) -> None:
         """The client waits no longer, by its own word, but for this answer."""
@@ -343,6 +371,7 @@ class GatewayCall:
             self.push(body)
             self.finish()
         elif not self.cancelled:
+            self._count_end(Code.OK)
             self._let_go()
             text = proto_json.write(self._method.response.FromString(body))
             self._exchange(HttpResponse(200, text.encode(), ANSWERED))
@@ -358,6 +387,7 @@ class GatewayCall:
             stream = self._stream = self._exchange.open(200, ANSWERED)
             stream.on_close = self._left
             stream.on_writable = self._writable
+        self._counts.sent += 1
         text = proto_json.write(self._method.response.FromString(body))
         stream.write(f'{{"result":{text}}}\n'.encode())
 
@@ -368,6 +398,7 @@ class GatewayCall:
     def finish(self, code: int = 0, message: str = "") -> None:
         if self.cancelled:
             return
+        self._count_end(code)
         stream = self._stream
         self._let_go()
         if stream is not None:

@@ -15,6 +15,7 @@ from kvorum.peer.streams import Decoder, StreamBroken
 from kvorum.raft.message import Message
 from kvorum.wire import http1
 
+ENDED: Final = "ended by the other member"  # in good order
 REFUSAL_BYTES_MAX: Final = 4096
 
 
@@ -96,7 +97,7 @@ class Inbound(asyncio.Protocol):
                     if not self._answered.done():
                         self._answered.set_result(event)
                 else:
-                    self._finish("ended by the other member")
+                    self._finish(ENDED)
         except (StreamBroken, http1.BadMessage) as error:
             self._finish(str(error))
             self.close()

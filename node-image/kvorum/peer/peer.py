@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kvorum.peer.dial import Connections
 from kvorum.peer.identity import RAFT_TO
-from kvorum.peer.inbound import Inbound, StreamRefused, open_stream
+from kvorum.peer.inbound import ENDED, Inbound, StreamRefused, open_stream
 from kvorum.peer.outbound import Carrier, Outbound
 from kvorum.peer.pipeline import ANSWER_TIMEOUT_S, Pipeline
 from kvorum.peer.snapshot_sender import post_snapshot
@@ -19,7 +19,7 @@ from kvorum.peer.streams import AppendDecoder, AppendEncoder, Decoder, MessageDe
 from kvorum.peer.urls import Urls
 from kvorum.peer.wiring import Activity, Wiring, log, report_crash
 from kvorum.raft.message import Message, MessageType
-from kvorum.server.peers import PeerRefused
+from kvorum.server.peers import PeerRefused, PeerTraffic
 from kvorum.state.membership import hex_id
 from kvorum.storage.entry_codec import encode_message
 
@@ -39,6 +39,8 @@ class Peer:
         self._inbound: dict[StreamKind, Inbound] = {}
         self._sent_bytes = 0  # by streams that have ended
         self._received_bytes = 0
+        self._sent_failures = 0
+        self._received_failures = 0
         spawn = asyncio.get_running_loop().create_task
         self._tasks = [spawn(self._keep_reading(kind), name=f"{kind} from {self._name}") for kind in StreamKind]
         self._tasks.append(spawn(self._keep_probing(), name=f"probing {self._name}"))
@@ -51,13 +53,15 @@ class Peer:
         return self._activity.since
 
     @property
-    def sent_bytes(self) -> int:
+    def traffic(self) -> PeerTraffic:
         streams = [stream.sent_bytes for stream in (self._append_stream, self._message_stream) if stream is not None]
-        return self._sent_bytes + sum(streams) + self._pipeline.sent_bytes
-
-    @property
-    def received_bytes(self) -> int:
-        return self._received_bytes + sum(inbound.received_bytes for inbound in self._inbound.values())
+        return PeerTraffic(
+            sent_bytes=self._sent_bytes + sum(streams) + self._pipeline.sent_bytes,
+            received_bytes=self._received_bytes + sum(inbound.received_bytes for inbound in self._inbound.values()),
+            sent_failures=self._sent_failures + self._pipeline.failures_count,
+            received_failures=self._received_failures,
+            round_trips=self._pipeline.round_trips,
+        )
 
     def send(self, messages: Sequence[Message]) -> None:
         """Hot path. Appends and the rest each keep their order."""
@@ -73,6 +77,7 @@ class Peer:
             rest = self._message_stream or self._pipeline
             all_sent = rest.send(others) and all_sent
         if not all_sent:
+            self._sent_failures += 1
             self._wiring.unreachable(self.member_id)
 
     async def send_snapshot(self, message: Message, database: Path) -> None:
@@ -133,6 +138,7 @@ class Peer:
             return
         self._set_stream(kind, None)
         self._sent_bytes += stream.sent_bytes
+        self._sent_failures += 1
         self._activity.failed(f"the {kind} stream to it broke")
         self._wiring.unreachable(self.member_id)
 
@@ -146,6 +152,7 @@ class Peer:
             try:
                 why = await self._read(kind, url)
                 stood = True
+                self._received_failures += why != ENDED
                 log.debug("%s stream from %s: %s", kind, self._name, why)
             except StreamRefused as refused:
                 stood = False

@@ -14,6 +14,7 @@ from kvorum.peer.dial import Connections
 from kvorum.peer.urls import Urls
 from kvorum.peer.wiring import Activity, Wiring, log, report_crash
 from kvorum.raft.message import Message
+from kvorum.server.histogram import PROBE_BOUNDS_S, Histogram
 from kvorum.state.membership import hex_id
 from kvorum.storage.entry_codec import encode_message
 
@@ -38,6 +39,8 @@ class Pipeline:
         self._task.add_done_callback(report_crash)
         self._drifting = False
         self.sent_bytes = 0
+        self.failures_count = 0
+        self.round_trips = Histogram(PROBE_BOUNDS_S)
 
     def send(self, messages: Sequence[Message]) -> bool:
         """Queues them. False if some found no room and are lost."""
@@ -86,6 +89,7 @@ class Pipeline:
             self._wiring.on_removed()
 
     def _failed(self, url: str, what: str) -> None:
+        self.failures_count += 1
         self._urls.failed(url)
         self._activity.failed(what)
         self._wiring.unreachable(self._member_id)
@@ -96,7 +100,9 @@ class Pipeline:
             answer = await self._connections.ask(self._urls.chosen, "GET", "/raft/probing", timeout_s=ANSWER_TIMEOUT_S)
         except OSError:
             return
-        drift_s = clock_drift_s(answer.body, time.time(), round_trip_s=time.monotonic() - started)
+        round_trip_s = time.monotonic() - started
+        self.round_trips.observe(round_trip_s)
+        drift_s = clock_drift_s(answer.body, time.time(), round_trip_s)
         drifting = drift_s is not None and abs(drift_s) > CLOCK_DRIFT_S_MAX
         if drifting and not self._drifting:
             log.warning("the clock of peer %s differs from ours by %.1f s", hex_id(self._member_id), drift_s)

@@ -6,7 +6,6 @@ Decides only where a message goes (etcd's rafthttp, its routing and its drops); 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ from kvorum.peer.streams import StreamKind
 from kvorum.peer.urls import Urls
 from kvorum.peer.wiring import TIMINGS, Activity, Timings, Wiring
 from kvorum.raft.message import NONE, Message, MessageType
+from kvorum.server.peers import PeerTraffic
 from kvorum.state.membership import hex_id
 
 STRANGERS_COUNT_MAX: Final = 16
@@ -34,14 +34,6 @@ _LOCAL: Final = frozenset(
     }
 )
 _NOT_RECEIVED: Final = _LOCAL | {MessageType.SNAPSHOT}  # a snapshot comes with its database, at /raft/snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """With one member, since it was added."""
-
-    sent_bytes: int
-    received_bytes: int
 
 
 class Transport:
@@ -169,9 +161,9 @@ class Transport:
         peer = self._peers.get(member_id)
         return peer is not None and peer.is_foreign
 
-    def traffic(self) -> dict[int, Traffic]:
+    def traffic(self) -> dict[int, PeerTraffic]:
         """By member."""
-        return {member_id: Traffic(peer.sent_bytes, peer.received_bytes) for member_id, peer in self._peers.items()}
+        return {member_id: peer.traffic for member_id, peer in self._peers.items()}
 
     # What the listener hands over
 

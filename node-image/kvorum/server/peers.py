@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kvorum.raft.message import Message
+from kvorum.server.histogram import Histogram
 
 
 class PeerRefused(Exception):
@@ -33,6 +34,18 @@ class PeerHash:
     hash: int
     revision: int
     compact_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTraffic:
+    """With one member, since it was added. sent_failures: times that messages to it were lost; received_failures: times
+    that a stream from it broke."""
+
+    sent_bytes: int
+    received_bytes: int
+    sent_failures: int
+    received_failures: int
+    round_trips: Histogram
 
 
 class Peers(Protocol):

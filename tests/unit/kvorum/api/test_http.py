@@ -73,8 +73,8 @@ def test_health_is_counted(tmp_path: Path) -> None:
         assert (await asked.ask("/health", "POST")).status == 405  # asked for nothing
         assert (asked.endpoints.health_successes, asked.endpoints.health_failures) == (3, 2)
         _, metrics = await asked.text("/metrics")
-        assert "\netcd_server_health_success 3.0" in metrics
-        assert "\netcd_server_health_failures 2.0" in metrics
+        assert "\n# TYPE etcd_server_health_success counter\netcd_server_health_success 3\n" in metrics
+        assert "\netcd_server_health_failures 2\n" in metrics
         await alarmed(cluster.leader(), "DEACTIVATE", "NOSPACE")
         assert (await asked.ask("/health")).status == 200
 
