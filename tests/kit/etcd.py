@@ -159,13 +159,16 @@ def unpack(suite: str, work: Path) -> Path:
 
 
 class Apt:
-    """apt with its own lists, cache, sources and configuration in a folder, and one suite of the system's mirror."""
+    """apt with its own lists, cache, sources and configuration in a folder, and one suite of the system's mirror.
 
-    def __init__(self, work: Path, suite: str) -> None:
+    types: deb for packages, deb-src for what they are made of.
+    """
+
+    def __init__(self, work: Path, suite: str, types: str = "deb") -> None:
         self._work = work
         for folder in ("lists/partial", "cache/archives/partial"):
             (work / folder).mkdir(parents=True)
-        (work / "kvorum.sources").write_text(source_of(suite))
+        (work / "kvorum.sources").write_text(source_of(suite, types))
         # The system's hooks (refreshing catalogues, cleaning caches) must not run for us; what it says on how to
         # reach the mirror must hold. APT_CONFIG is read first, so it can leave out everything after it.
         acquire = subprocess.run(
@@ -197,14 +200,14 @@ def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) ->
         raise EtcdMissing(f"{' '.join(command)}: {said[-1] if said else f'exit status {answer.returncode}'}")
 
 
-def source_of(suite: str) -> str:
+def source_of(suite: str, types: str = "deb") -> str:
     """A deb822 source of one suite, from the mirror and with the keys that the system itself uses for Debian.
 
     Raises EtcdMissing if the system has no such source.
     """
     for uri, keys in system_sources():
         if uri.rstrip("/").endswith("/debian"):
-            return f"Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n" + (
+            return f"Types: {types}\nURIs: {uri}\nSuites: {suite}\nComponents: main\n" + (
                 f"Signed-By: {keys}\n" if keys else ""
             )
     raise EtcdMissing("apt's sources name no Debian mirror")
