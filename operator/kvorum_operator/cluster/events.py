@@ -27,8 +27,9 @@ DOING = frozenset({"Reconciling", "Progressing"})
 NOT_YET = frozenset({Reason.CLUSTER_UNSETTLED, Reason.LEARNER_BEHIND})
 # Of Available: nobody is served, as wanted or as yet.
 NOBODY_YET = frozenset({Reason.BOOTSTRAPPING, Reason.FALLING_ASLEEP, Reason.ASLEEP, Reason.WAKING})
-# What is counted of a member that ends soon after each start: another text each time, and no news.
+# What is another text with each start of a member that ends soon after, and no news.
 COUNTED = (
+    (re.compile(r": started at [0-9TZ:-]+"), ""),
     (re.compile(r"; start \d+ failed, it is started again after [^;]*"), ""),
     (re.compile(r"soon after each of \d+ starts"), "soon after each of its starts"),
 )

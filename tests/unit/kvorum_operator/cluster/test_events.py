@@ -154,7 +154,9 @@ def test_member_that_fails_again_and_again_is_told_of_in_the_same_words(story: S
     """So that whoever makes events of them makes one."""
     told = []
     for start, pause in ((2, "10s"), (3, "20s"), (9, "5m0s")):
-        story.goes_on(f"{THREE} silent=1s")
+        starts = story.goes_on(f"{THREE} silent={start}s")
+        assert "started at" not in "".join(one.message for one in starts)
+        assert any("kv-2 is Starting; the next loss" in one.message for one in starts)
         words = crash_loop(start, pause).replace(" ", "_")
         told.append(story.goes_on(f"{THREE} held-up=MemberFailing,{words}"))
         assert f"start {start} failed" in next(one for one in story.status.conditions if one.type == "Ready").message
