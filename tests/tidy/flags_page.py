@@ -52,6 +52,8 @@ SHOWN_BY = {
     "log-outputs": f"{EFFECT}::test_logs_go_where_they_are_told_to",
     "log-level": f"{EFFECT}::test_logs_hold_what_is_as_grave_as_asked",
     "metrics": "tests/e2e/test_metrics.py::test_how_long_calls_take_is_told_on_request_alone",
+    "enable-v2": "tests/e2e/test_v2.py::test_v2_keys_and_a_stage_that_forbids_them_exclude_each_other",
+    "v2-deprecation": "tests/e2e/test_v2.py::test_v2_keys_and_a_stage_that_forbids_them_exclude_each_other",
     "enable-pprof": "tests/e2e/test_debug.py::test_profiles_are_served_at_the_client_url_alone_and_only_if_asked_for",
     "experimental-watch-progress-notify-interval": f"{EFFECT}::test_an_idle_watcher_is_told_the_revision",
     "experimental-warning-apply-duration": f"{EFFECT}::test_a_request_that_is_slow_to_apply_is_logged",

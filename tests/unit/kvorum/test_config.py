@@ -400,7 +400,11 @@ def test_tls_nested_but_empty_is_no_tls(tmp_path: Path) -> None:
     [
         ("initial-cluster-state: x", 'invalid value "x" for {path}: initial-cluster-state: invalid value'),
         ("election-timeout: 3", "--election-timeout[3ms] should be at least as 5 times as --heartbeat-interval[100ms]"),
-        ("enable-v2: true", "{path}: enable-v2=true is not supported yet: the v2 API comes with a later version"),
+        (
+            "experimental-enable-v2v3: /v2",
+            "{path}: experimental-enable-v2v3=/v2 is not supported yet: "
+            "the v2 API has a store of its own, as it has in etcd without this flag",
+        ),
     ],
 )
 def test_a_wrong_value_in_a_file_is_refused_with_its_path(tmp_path: Path, text: str, words: str) -> None:
@@ -491,6 +495,15 @@ def test_the_version_is_etcds_line_first_and_ours_second() -> None:
     assert answered("--claim-etcd-version=3.4.23", "--version").splitlines()[0] == "etcd Version: 3.4.23"
 
 
+@pytest.mark.parametrize("stage", ["write-only", "write-only-drop-data", "gone"])
+def test_v2_keys_are_served_or_forbidden(stage: str) -> None:
+    assert refused("--enable-v2", f"--v2-deprecation={stage}").lines[0] == (
+        f"--enable-v2 and --v2-deprecation={stage} are mutually exclusive"
+    )
+    assert load([f"--v2-deprecation={stage}"], {}).v2_keys_forbidden == stage
+    assert load(["--enable-v2", "--v2-deprecation=not-yet"], {}).v2_keys_forbidden == ""
+
+
 def test_the_version_is_not_printed_on_request_of_its_opposite() -> None:
     assert load(["--version=false"], {}) == load([], {})
 
@@ -500,4 +513,4 @@ def test_help_lists_every_flag_and_what_becomes_of_it(word: str) -> None:
     text = answered(word)
     assert [name for name in FLAGS if f"  --{name} '" not in text] == []
     assert "--initial-cluster-state 'new'" in text
-    assert f"refused: {FLAGS['enable-v2'].note}" in text
+    assert f"refused: {FLAGS['experimental-enable-v2v3'].note}" in text
