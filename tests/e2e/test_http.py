@@ -285,6 +285,7 @@ def test_a_learner_is_alive_and_not_ready(program: Program, tmp_path: Path) -> N
                     ok("/readyz?exclude=non_learner"),
                 ],
             )
+            assert metrics_at(learner.client_port)["etcd_server_is_learner"] == 1
         finally:
             learner.kill()
 
