@@ -18,9 +18,11 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+ETCDS_PACKAGE: Final = "etcdserverpb"  # of all messages here that have a oneof; named in errors
 DEPTH_MAX: Final = 100  # of messages in one another; protobuf itself reads no more
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_NUMBER: Final = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_NUMBER_IN_TEXT: Final = re.compile(_NUMBER + r"(?![-+.\w])", re.ASCII)  # Go's reader stops there: "7," is 7
 _DIGITS_MAX: Final = 40  # before the point; 64 bits have 20
 
 
@@ -56,14 +58,15 @@ def _skip(text: str, at: int) -> int:
 
 def _why(error: ValueError, text: str) -> str:
     if not isinstance(error, json.JSONDecodeError):
-        return str(error)
+        return f"invalid JSON: {error}"
     if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
         return "unexpected EOF"
-    return f"{error.msg} at line {error.lineno} column {error.colno}, before {text[error.pos : error.pos + 10]!r}"
+    before = text[error.pos : error.pos + 10]
+    return f"invalid JSON: {error.msg} at line {error.lineno} column {error.colno}, before {before!r}"
 
 
 def _no_such_number(literal: str) -> None:
-    raise ValueError(f"invalid number {literal}")
+    raise ValueError(f"{literal} is no number")
 
 
 def _read_digits(digits: str) -> int | Decimal:
@@ -198,10 +201,11 @@ _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 def _integer(low: int, high: int) -> Callable[[Any], int]:
     def read_integer(value: Any) -> int:
         if type(value) is str:
-            if not _NUMBER.fullmatch(value):
+            number = _NUMBER_IN_TEXT.match(value)
+            if number is None or value != value.strip():
                 raise ValueError
             try:
-                value = Decimal(value)
+                value = Decimal(number[0])
             except InvalidOperation:  # an exponent beyond all bounds
                 raise ValueError from None
         if type(value) is Decimal:
@@ -288,7 +292,7 @@ def _field(descriptor: FieldDescriptor) -> _Field:
         descriptor.json_name,
         descriptor.number,
         bool(descriptor.is_repeated),
-        None if oneof is None else oneof.full_name,
+        None if oneof is None else ETCDS_PACKAGE + oneof.full_name.removeprefix(oneof.containing_type.file.package),
         descriptor.message_type,
         read_value,
         write_value,

@@ -58,15 +58,29 @@ class Answer(NamedTuple):
 
 
 @dataclass
-class Side:
-    """One of the two servers: its connection, and its names for the members that both know by alias."""
+class Names:
+    """One of the two servers, and its names for the members that both know by alias."""
 
     name: str
     node: Node
+    members: dict[int, int] = field(default_factory=dict, init=False)  # alias -> id
+    aliases: dict[int, int] = field(default_factory=dict, init=False)  # id -> alias
+    cluster_id: int = field(default=0, init=False)
+
+    def learn(self, alias: int, member_id: int) -> None:
+        self.members[alias] = member_id
+        self.aliases[member_id] = alias
+
+    def alias(self, member_id: int) -> int:
+        """The common name of a member's id; an id that this side never heard of stays as it is."""
+        return self.aliases.get(member_id, member_id)
+
+
+@dataclass
+class Side(Names):
+    """Asked over gRPC."""
+
     channel: grpc.aio.Channel
-    members: dict[int, int] = field(default_factory=dict)  # alias -> id
-    aliases: dict[int, int] = field(default_factory=dict)  # id -> alias
-    cluster_id: int = 0
     keep_alive: Any = None
 
     @classmethod
@@ -82,10 +96,6 @@ class Side:
         side.cluster_id = status.header.cluster_id
         side.learn(OWN, status.header.member_id)
         return side
-
-    def learn(self, alias: int, member_id: int) -> None:
-        self.members[alias] = member_id
-        self.aliases[member_id] = alias
 
     def start(self, name: str, request: bytes) -> Any:
         """Sends a request and does not wait: what answer_of takes."""
@@ -116,17 +126,13 @@ class Side:
         assert isinstance(body, bytes), f"{self.name} ended the keep-alive stream"
         return body
 
-    def alias(self, member_id: int) -> int:
-        """The common name of a member's id; an id that this side never heard of stays as it is."""
-        return self.aliases.get(member_id, member_id)
-
     async def close(self) -> None:
         if self.keep_alive is not None:
             self.keep_alive.cancel()
         await self.channel.close(None)
 
 
-def comparable(side: Side, answer: Answer) -> tuple[int, str, bytes]:
+def comparable(side: Names, answer: Answer) -> tuple[int, str, bytes]:
     """What must be equal on both sides. Asserts what must hold on each."""
     if answer.message is None:
         return answer.code, SAME_TEXTS.get(answer.text, answer.text), b""
@@ -165,14 +171,14 @@ def comparable(side: Side, answer: Answer) -> tuple[int, str, bytes]:
     return 0, "", message.SerializeToString(deterministic=True)
 
 
-def normalise_header(side: Side, header: rpc.ResponseHeader) -> None:
+def normalise_header(side: Names, header: rpc.ResponseHeader) -> None:
     assert header.cluster_id == side.cluster_id, f"{side.name}: another cluster id in {header}"
     assert header.member_id == side.members[OWN], f"{side.name}: another member id in {header}"
     assert header.raft_term >= 2, f"{side.name}: {header}"
     header.cluster_id, header.member_id, header.raft_term = 1, OWN, 0
 
 
-def normalise_status(side: Side, status: rpc.StatusResponse) -> None:
+def normalise_status(side: Names, status: rpc.StatusResponse) -> None:
     assert status.raftIndex >= status.raftAppliedIndex > 0, status
     assert status.dbSize >= status.dbSizeInUse > 0, status
     assert status.raftTerm >= 2, status
@@ -186,7 +192,7 @@ def normalise_status(side: Side, status: rpc.StatusResponse) -> None:
     status.version = f"{major}.{minor}"
 
 
-def normalise_members(side: Side, message: Any) -> None:
+def normalise_members(side: Names, message: Any) -> None:
     ids = [member.ID for member in message.members]
     assert ids == sorted(ids), f"{side.name}: members are not in the order of their ids: {ids}"
     for member in message.members:
@@ -196,7 +202,7 @@ def normalise_members(side: Side, message: Any) -> None:
     message.members.extend(members)
 
 
-def normalise_member(side: Side, member: rpc.Member) -> None:
+def normalise_member(side: Names, member: rpc.Member) -> None:
     member.ID = side.alias(member.ID)
     for urls in (member.peerURLs, member.clientURLs):
         urls[:] = [{side.node.peer_url: "own peer", side.node.endpoint: "own client"}.get(url, url) for url in urls]

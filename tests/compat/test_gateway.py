@@ -1,0 +1,417 @@
+"""The JSON gateway beside a real etcd's: a table of requests, streams, locks and elections, and random requests.
+
+KVORUM_SEED=n repeats the random part, whose seed is printed; a long run of it is
+`python -m tests.compat.differential.gateway`. Bodies of errors have the fields of both versions of grpc-gateway here,
+and the compared etcd's have those of one.
+"""
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.compat.differential import gateway
+from tests.compat.differential.gateway import LOCAL_HEADERS, refusal
+from tests.kit.deadline import wait_until
+from tests.kit.processes import Node, Program
+
+DEADLINE_S = 60.0
+OPERATIONS = 1000
+STREAMS = {"/v3/watch", "/v3/lease/keepalive", "/v3/election/observe", "/v3/maintenance/snapshot"}
+LOCAL_NAMES = {"cluster_id", "member_id", "raft_term"}
+MIB = 1 << 20
+
+
+class Pair(NamedTuple):
+    reference: Node
+    subject: Node
+
+
+@pytest.fixture(scope="module")
+def pair(reference: Program, subject: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """One of each, for all tests here: they do the same to both."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with Node(reference, folder / "reference") as left, Node(subject, folder / "subject") as right:
+        yield Pair(left, right)
+
+
+class Answer(NamedTuple):
+    """What must be equal: documents without the ids of clusters, members and terms; of a refusal, code and text."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    told: object
+
+
+def ask(
+    node: Node, path: str, body: str | bytes = "", *, method: str = "POST", headers: dict[str, str] | None = None
+) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", node.client_port, timeout=DEADLINE_S)
+    try:
+        connection.request(method, path, body=body.encode() if isinstance(body, str) else body, headers=headers or {})
+        answer = connection.getresponse()
+        return read(answer, answer.read())
+    finally:
+        connection.close()
+
+
+def read(answer: http.client.HTTPResponse, body: bytes) -> Answer:
+    names = (name.lower() for name in answer.headers)
+    headers = tuple(sorted((name, answer.headers[name]) for name in names if name not in LOCAL_HEADERS))
+    if answer.headers["Content-Type"] != "application/json":
+        return Answer(answer.status, headers, body)
+    if answer.status != 200:
+        return Answer(answer.status, headers, refusal(body) if body else b"")
+    return Answer(answer.status, headers, [plain(json.loads(line)) for line in body.splitlines()])
+
+
+def plain(document: Any) -> Any:
+    """Without what differs from cluster to cluster."""
+    if isinstance(document, dict):
+        return {
+            name: plain(one) for name, one in document.items() if name not in ("cluster_id", "member_id", "raft_term")
+        }
+    return [plain(one) for one in document] if isinstance(document, list) else document
+
+
+def same(pair: Pair, path: str, body: str | bytes = "", **more: Any) -> Answer:
+    """The answer of both."""
+    left, right = (ask(node, path, body, **more) for node in pair)
+    assert right == left, f"{path} {body!r:.500}"
+    return left
+
+
+def key(text: str) -> str:
+    """base64 of it."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def table() -> list[tuple[str, str]]:
+    """Paths and bodies of testdata/gateway.txt."""
+    lines = (Path(__file__).parent / "testdata" / "gateway.txt").read_text("utf-8").splitlines()
+    return [(path, body) for path, _, body in (line.partition(" ") for line in lines if not line.startswith("#"))]
+
+
+def test_each_path_is_answered_as_by_etcd(pair: Pair) -> None:
+    asked = [(f"/{version}/{path}", body, "POST") for version in ("v3", "v3beta") for path, body in table()]
+    for path in sorted({path for path, _ in table()}):
+        asked += [(f"/v3/{path}", "", method) for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")]
+    different = []
+    for path, body, method in asked:
+        left, right = (ask(node, path, body, method=method) for node in pair)
+        if right != left:
+            different.append(f"{method} {path} {body}\n  {left}\n  {right}")
+    assert different == []
+
+
+def test_headers_reach_the_call(pair: Pair) -> None:
+    body = '{"key":"Zm9v"}'
+    assert same(pair, "/v3/kv/range", body, headers={"Grpc-Timeout": "5S"}).status == 200
+    assert same(pair, "/v3/kv/range", body, headers={"Grpc-Timeout": "soon"}).status == 400
+    for header in ("Authorization", "Grpc-Metadata-Token", "Grpc-Metadata-hasleader", "Origin", "Accept"):
+        assert same(pair, "/v3/kv/range", body, headers={header: "true"}).status == 200
+    for content_type in ("text/plain", "application/json; charset=utf-8", "application/x-www-form-urlencoded"):
+        assert same(pair, "/v3/kv/range", body, headers={"Content-Type": content_type}).status == 200
+
+
+def test_what_is_too_large_is_refused(pair: Pair) -> None:
+    for size in (MIB, 3 * MIB // 2 + 1000, 2 * MIB + 1000):
+        body = json.dumps({"key": "Zm9v", "value": key("x" * size)})
+        same(pair, "/v3/kv/put", body)
+
+
+# Streams
+
+
+@contextmanager
+def stream(node: Node, path: str, body: str) -> Iterator[Iterator[bytes]]:
+    """The chunks of an answer, each as it came, without those of the connection's end."""
+    with socket.create_connection(("127.0.0.1", node.client_port), timeout=DEADLINE_S) as connection:
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        with connection.makefile("rb") as file:
+            assert file.readline().startswith(b"HTTP/1.1 200 OK")
+            fields = {}
+            while (line := file.readline()) != b"\r\n":
+                name, _, value = line.decode().partition(":")
+                fields[name.lower()] = value.strip()
+            assert fields["transfer-encoding"] == "chunked"
+            assert fields["content-type"] == "application/json"
+            assert fields["grpc-metadata-content-type"] == "application/grpc"
+
+            def chunks() -> Iterator[bytes]:
+                while size := int(file.readline(), 16):
+                    yield file.read(size)
+                    assert file.readline() == b"\r\n"
+
+            yield chunks()
+
+
+def watching(**create: Any) -> str:
+    return json.dumps({"create_request": create})
+
+
+def test_a_watch_tells_each_document_in_a_chunk_of_its_own(pair: Pair) -> None:
+    told = []
+    for node in pair:
+        with stream(node, "/v3/watch", watching(key=key("w"), range_end=key("x"), prev_kv=True)) as chunks:
+            first = json.loads(next(chunks))
+            seen = [first["result"].pop("created"), list(first["result"])]
+            for path, body in (
+                ("put", {"key": key("w1"), "value": "MQ=="}),
+                ("put", {"key": key("w1"), "value": "Mg=="}),
+                ("deleterange", {"key": key("w1")}),
+            ):
+                ask(node, f"/v3/kv/{path}", json.dumps(body))
+                chunk = next(chunks)
+                assert chunk.endswith(b"}\n"), chunk
+                events = plain(json.loads(chunk))["result"]["events"]
+                seen.append(re.sub(r'_revision": "\d+"', "", json.dumps(events)))
+            told.append(seen)
+    assert told[0] == told[1]
+
+
+def test_one_request_may_hold_several_documents(pair: Pair) -> None:
+    body = (
+        watching(key=key("several"), watch_id=5)
+        + watching(key=key("several"), watch_id="5")
+        + '{"cancel_request":{"watch_id":5}}'
+        + watching(key=key("b"), range_end=key("a"))
+        + watching(key=key("b"), start_revision=-1)
+        + watching(key=key("b"))
+    )
+    told = []
+    for node in pair:
+        with stream(node, "/v3/watch", body) as chunks:
+            told.append([plain(json.loads(next(chunks))) for _ in range(6)])
+    assert told[0] == told[1]
+    assert told[0][1]["result"]["cancel_reason"].startswith("mvcc: duplicate watch ID")
+
+
+def test_a_compacted_revision_ends_the_watch_and_not_the_stream(pair: Pair) -> None:
+    told = []
+    for node in pair:
+        revision = ask(node, "/v3/kv/put", f'{{"key":"{key("c")}"}}').told[0]["header"]["revision"]  # type: ignore[index]  # JSON
+        ask(node, "/v3/kv/compaction", json.dumps({"revision": revision}))
+        with stream(node, "/v3/watch", watching(key=key("c"), start_revision="1")) as chunks:
+            documents = [plain(json.loads(next(chunks)))["result"] for _ in range(2)]
+            assert documents[1]["compact_revision"] == revision
+            told.append([sorted(document) for document in documents])
+    assert told[0] == told[1]
+
+
+def test_a_watch_lasts_until_its_client_goes(pair: Pair) -> None:
+    node = pair.subject
+    before = watchers(node)
+    with stream(node, "/v3/watch", watching(key=key("gone"))) as chunks:
+        assert b"created" in next(chunks)
+        assert watchers(node) == before + 1
+    wait_until(lambda: watchers(node) == before, DEADLINE_S, "the watch ends with its client")
+
+
+def watchers(node: Node) -> int:
+    text = ask(node, "/metrics", method="GET").told
+    assert isinstance(text, bytes)
+    found = re.search(rb"^etcd_debugging_mvcc_watcher_total (\d+)", text, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def test_a_snapshot_is_the_database_with_its_hash(pair: Pair) -> None:
+    for node in pair:
+        with stream(node, "/v3/maintenance/snapshot", "{}") as chunks:
+            told = list(chunks)
+        if node is pair.subject:  # of what is long, etcd makes several chunks
+            assert all(chunk.endswith(b"}\n") and chunk.count(b"\n") == 1 for chunk in told)
+        pieces = [json.loads(line)["result"] for line in b"".join(told).splitlines()]
+        data = b"".join(base64.b64decode(piece.get("blob", "")) for piece in pieces)
+        assert len(data) % 512 == 32
+        assert hashlib.sha256(data[:-32]).digest() == data[-32:]
+        left = [int(piece.get("remaining_bytes", 0)) for piece in pieces]
+        assert left == sorted(left, reverse=True)
+        assert left[-1] == 0
+
+
+def test_curl_reads_a_watch(pair: Pair) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("NOT RUN: there is no curl here")
+    told = []
+    for node in pair:
+        ask(node, "/v3/kv/put", json.dumps({"key": key("curl"), "value": "MQ=="}))
+        run = subprocess.run(
+            [curl, "--silent", "--no-buffer", "--max-time", "2", "--noproxy", "*", f"{node.endpoint}/v3/watch"]
+            + ["--data", watching(key=key("curl"), start_revision="1")],
+            capture_output=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert run.returncode == 28, run  # its time was over, and the stream was not
+        told.append([sorted(json.loads(line)["result"]) for line in run.stdout.splitlines()])
+    assert told[0] == told[1]
+
+
+# Locks and elections
+
+
+def leased(node: Node, *leases: int) -> None:
+    for lease in leases:
+        ask(node, "/v3/lease/revoke", f'{{"ID":{lease}}}')
+        assert ask(node, "/v3/lease/grant", f'{{"TTL":3600,"ID":{lease}}}').status == 200
+
+
+def keys_below(node: Node, name: str) -> list[str]:
+    body = json.dumps({"key": key(f"{name}/"), "range_end": key(f"{name}0"), "keys_only": True})
+    told = ask(node, "/v3/kv/range", body).told
+    assert isinstance(told, list)
+    return [kv["key"] for kv in told[0].get("kvs", ())]
+
+
+def waits(node: Node, name: str, count: int) -> None:
+    wait_until(lambda: len(keys_below(node, name)) == count, DEADLINE_S, f"{count} keys below {name}")
+
+
+def told_of(answer: Answer) -> Any:
+    """Without the revision, which counts what the tests before did."""
+    assert answer.status == 200, answer
+    assert isinstance(answer.told, list)
+    document = dict(answer.told[0])
+    assert int(document.pop("header")["revision"]) > 1
+    return document
+
+
+def test_a_lock_goes_from_one_to_the_next_in_order(pair: Pair) -> None:
+    stories = []
+    for node in pair:
+        leased(node, 17, 18, 19)
+        with ThreadPoolExecutor(2) as pool:
+            story = [told_of(ask(node, "/v3/lock/lock", json.dumps({"name": key("lock"), "lease": 17})))]
+            story.append(told_of(ask(node, "/v3/lock/lock", json.dumps({"name": key("lock"), "lease": "17"}))))
+            waiting = []
+            for count, lease in ((2, 18), (3, 19)):
+                body = json.dumps({"name": key("lock"), "lease": lease})
+                waiting.append(pool.submit(ask, node, "/v3/lock/lock", body))
+                waits(node, "lock", count)
+            assert not waiting[0].done()
+            story.append(told_of(ask(node, "/v3/lock/unlock", json.dumps({"key": story[0]["key"]}))))
+            story.append(told_of(waiting[0].result(DEADLINE_S)))
+            assert not waiting[1].done()
+            ask(node, "/v3/lease/revoke", '{"ID":18}')  # whoever loses its lease loses the lock
+            story.append(told_of(waiting[1].result(DEADLINE_S)))
+            assert len(keys_below(node, "lock")) == 1
+        stories.append(story)
+    assert stories[0] == stories[1]
+
+
+def test_whoever_waits_and_loses_its_lease_hears_of_it_when_its_turn_comes(pair: Pair) -> None:
+    for node in pair:
+        leased(node, 27, 28)
+        held = told_of(ask(node, "/v3/lock/lock", json.dumps({"name": key("expires"), "lease": 27})))
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(ask, node, "/v3/lock/lock", json.dumps({"name": key("expires"), "lease": 28}))
+            waits(node, "expires", 2)
+            ask(node, "/v3/lease/revoke", '{"ID":28}')
+            ask(node, "/v3/lock/unlock", json.dumps({"key": held["key"]}))
+            assert waiting.result(DEADLINE_S)[::2] == (500, (2, "mutex: session is expired"))
+
+
+def test_a_call_ends_when_the_client_said_it_would_wait_no_longer(pair: Pair) -> None:
+    for node in pair:
+        leased(node, 57, 58)
+        ask(node, "/v3/lock/lock", json.dumps({"name": key("timeout"), "lease": 57}))
+    body = json.dumps({"name": key("timeout"), "lease": 58})
+    given_up = same(pair, "/v3/lock/lock", body, headers={"Grpc-Timeout": "300m"})
+    assert given_up[::2] == (504, (4, "context deadline exceeded"))
+    for node in pair:
+        waits(node, "timeout", 1)
+
+
+def test_a_client_that_goes_away_while_it_waits_leaves_no_key(pair: Pair) -> None:
+    for node in pair:
+        leased(node, 37, 38, 39)
+        ask(node, "/v3/lock/lock", json.dumps({"name": key("left"), "lease": 37}))
+        ask(node, "/v3/election/campaign", json.dumps({"name": key("left"), "lease": 37}))
+        for path, lease in (("lock/lock", 38), ("election/campaign", 39)):
+            body = json.dumps({"name": key("left"), "lease": lease})
+            connection = http.client.HTTPConnection("127.0.0.1", node.client_port, timeout=DEADLINE_S)
+            connection.request("POST", f"/v3/{path}", body)
+            waits(node, "left", 2)
+            connection.close()
+            waits(node, "left", 1)
+
+
+def test_an_election_is_followed_by_who_observes_it(pair: Pair) -> None:
+    stories = []
+    for node in pair:
+        leased(node, 47, 48)
+        with ThreadPoolExecutor(1) as pool, stream_later(node, "election") as observed:
+            first = {"name": key("election"), "lease": 47, "value": "MQ=="}
+            story = [won(ask(node, "/v3/election/campaign", json.dumps(first)))]
+            leader = ask(node, "/v3/election/campaign", json.dumps(first)).told[0]["leader"]  # type: ignore[index]  # JSON
+            story.append(observed())
+            ask(node, "/v3/election/proclaim", json.dumps({"leader": leader, "value": "Mg=="}))
+            story.append(observed())
+            second = {"name": key("election"), "lease": 48, "value": "Mw=="}
+            waiting = pool.submit(ask, node, "/v3/election/campaign", json.dumps(second))
+            waits(node, "election", 2)
+            ask(node, "/v3/kv/put", json.dumps({"key": key("election/unrelated-lease"), "value": "NA=="}))
+            story.append(told_of(ask(node, "/v3/election/resign", json.dumps({"leader": leader}))))
+            story += [won(waiting.result(DEADLINE_S)), observed()]
+            again = ask(node, "/v3/election/proclaim", json.dumps({"leader": leader, "value": "NQ=="}))
+            story.append(again[::2])
+            found = told_of(ask(node, "/v3/election/leader", json.dumps({"name": key("election")})))
+            story.append((found["kv"]["key"], found["kv"]["value"]))
+        stories.append(story)
+    assert stories[0] == stories[1]
+    assert stories[0][-2] == (500, (2, "election: not leader"))
+
+
+def won(answer: Answer) -> Any:
+    leader = told_of(answer)["leader"]
+    assert int(leader.pop("rev")) > 1
+    return leader
+
+
+@contextmanager
+def stream_later(node: Node, name: str) -> Iterator[Callable[[], tuple[str, str]]]:
+    """An observer who is there before anybody is elected: nothing of the answer comes before the first leader."""
+    with socket.create_connection(("127.0.0.1", node.client_port), timeout=DEADLINE_S) as connection:
+        body = json.dumps({"name": key(name)})
+        connection.sendall(
+            f"POST /v3/election/observe HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        with connection.makefile("rb") as file:
+
+            def observed() -> tuple[str, str]:
+                while not (line := file.readline()).startswith(b"{"):
+                    assert line, "the stream ended"
+                kv = json.loads(line)["result"]["kv"]
+                return kv["key"], kv["value"]
+
+            yield observed
+
+
+# At random
+
+
+@pytest.mark.timeout(290)
+def test_random_requests_are_answered_as_by_etcd(pair: Pair, tmp_path: Path, show: Callable[[str], None]) -> None:
+    seed = int(os.environ.get("KVORUM_SEED") or random.SystemRandom().randrange(1 << 32))
+    show(f"KVORUM_SEED={seed}")
+    report = gateway.run(tmp_path, seed, OPERATIONS)
+    assert report.calls.total() >= OPERATIONS
+    show(report.table())
