@@ -6,6 +6,8 @@ SEED ?=
 DURATION ?=
 STEPS ?= 200000
 CLUSTER ?= cluster.yaml
+FULL ?=
+SECTION ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +19,7 @@ AGAIN := $(BIN)/python -m tests.kit.again  # whole clusters on a busy machine: w
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env run test test-unit test-newest test-sim test-packaging test-compat test-e2e test-faults image e2e e2e-full sim chaos mixed replay bench lint audit fmt generate lock clean
+.PHONY: help env run test test-unit test-newest test-sim test-packaging test-compat test-e2e test-faults image e2e e2e-full e2e-patroni e2e-patroni-full example-patroni sim chaos mixed replay bench lint audit fmt generate lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 22
@@ -86,6 +88,15 @@ e2e: env ## core cases on a real Kubernetes: that of KUBECONFIG, if set, else ..
 
 e2e-full: env ## every case on a real Kubernetes, and the images built twice
 	@$(BIN)/python -m tests.kubernetes.run full
+
+example-patroni: env ## PostgreSQL with Patroni on a cluster of three: watch a failover; SECTION=etcd for etcd's old API
+	@$(BIN)/python -m tests.patroni.failover $(if $(SECTION),--section $(SECTION))
+
+e2e-patroni: env ## what the store's troubles do to PostgreSQL, and one of Patroni's own features; FULL=1 for all
+	@$(BIN)/python -m tests.patroni.run $(if $(FULL),full,core)
+
+e2e-patroni-full: env ## lives of both sections and on a real etcd, and Patroni's three features by both
+	@$(BIN)/python -m tests.patroni.run full
 
 sim: env ## simulated groups of whole members, on a new seed: make sim SEED=8812 STEPS=200000
 	@$(BIN)/python -m tests.sim.run $(if $(SEED),--seed $(SEED)) --steps $(STEPS)
