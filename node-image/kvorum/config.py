@@ -478,7 +478,7 @@ def _checked_logging(values: _Values) -> tuple[str, tuple[str, ...]]:
 def _check_listen_urls(flag: str, urls: tuple[Url, ...]) -> None:
     for url in urls:
         if url.scheme.startswith("unix"):
-            raise _failed(f"--{flag}={url} is not supported: unix sockets are not", "Use an http or https URL")
+            raise _failed(f"--{flag}={url} is not supported yet: there are no unix sockets", "Use an http or https URL")
         if url.host != "localhost" and not _is_address(url.host):
             raise _failed(
                 f"expected IP in URL for binding ({url})", f"--{flag} takes addresses of this machine, or localhost"

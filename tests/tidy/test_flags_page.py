@@ -40,7 +40,7 @@ def test_no_setting_is_read_and_then_forgotten() -> None:
     asked = {
         node.attr
         for path, tree in modules(PACKAGES["kvorum"])
-        if path.name in ("main.py", "node.py", "aside.py", "birth.py")
+        if path.name in ("main.py", "node.py", "aside.py", "birth.py", "certificates.py")
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("config")
     }

@@ -147,6 +147,8 @@ class Listener:
         Port 0 is any free one; `addresses` tells. reuse_port: others may listen there too. tls: for `https://`, and
         plain_too: with it whoever speaks no TLS is served as well. Raises CannotListen.
         """
+        if url.startswith("https:") and tls is None:
+            raise CannotListen(f"{self._flag}: {url} needs a certificate\n  Write it as http://IP:PORT, or give one")
         listening = bind(url, self._flag, reuse_port=reuse_port)
         door: Callable[[], asyncio.BaseProtocol] = partial(_Door, self)
         if tls is not None:

@@ -262,7 +262,7 @@ def _identify(shaken: ssl.SSLObject, files: TlsFiles, revoked: frozenset[int]) -
         raise NotTrusted(f"a certificate that cannot be read: {error}") from None
     for serial in serials:
         if serial in revoked:
-            raise NotTrusted(f"certificate serial {serial:x} revoked", who)
+            raise NotTrusted(f"transport: certificate serial {serial:x} revoked", who)
     if files.allowed_common_names and who.common_name not in files.allowed_common_names:
         raise NotTrusted(f"client certificate authentication failed: common name {who.common_name!r}", who)
     if files.allowed_hostnames and not any(is_named(who, host) for host in files.allowed_hostnames):

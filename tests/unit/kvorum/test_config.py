@@ -257,9 +257,7 @@ def test_what_is_ignored_is_said_in_a_warning(name: str) -> None:
 @pytest.mark.parametrize(
     "argv",
     [
-        ["--listen-peer-urls=https://127.0.0.1:1"],
         ["--listen-client-urls=unix:///run/kv.sock", "--advertise-client-urls=http://a:1"],
-        ["--initial-advertise-peer-urls=https://a:1"],
         ["--log-outputs=systemd/journal"],
     ],
 )
@@ -374,20 +372,54 @@ def test_claiming_another_version_goes_with_a_file(tmp_path: Path) -> None:
     assert config.warnings == ()
 
 
+def test_tls_nested_in_a_file_is_what_the_flags_say(tmp_path: Path) -> None:
+    text = (
+        "client-transport-security: {cert-file: /a, key-file: /b, client-cert-auth: true, trusted-ca-file: /c,"
+        " crl-file: /d, allowed-hostname: [e, f]}\n"
+        "peer-transport-security: {cert-file: /g, key-file: /h, allowed-cn: [i], crl-file: /j, auto-tls: true}\n"
+        "tls-min-version: TLS1.3\nself-signed-cert-validity: 0\n"
+    )
+    flags = (
+        "--cert-file=/a --key-file=/b --client-cert-auth --trusted-ca-file=/c --client-crl-file=/d"
+        " --client-cert-allowed-hostname=e,f --peer-cert-file=/g --peer-key-file=/h --peer-cert-allowed-cn=i"
+        " --peer-crl-file=/j --peer-auto-tls --tls-min-version=TLS1.3"
+    )
+    filed = load(["--config-file", write(tmp_path, text)], {})
+    flagged = load(flags.split(), {})
+    assert filed == flagged
+    assert filed.client_tls.allowed_hostnames == ("e", "f")
+    assert filed.peer_tls.allowed_cns == ("i",)
+    assert filed.self_signed_cert_validity_years == 1  # none in a file is etcd's default
+
+
+def test_a_made_certificate_that_is_never_valid_stays_so_by_flag() -> None:
+    assert load(["--self-signed-cert-validity=0"], {}).self_signed_cert_validity_years == 0
+
+
 @pytest.mark.parametrize(
-    ("text", "flag"),
+    ("argv", "words"),
     [
-        ("client-transport-security: {cert-file: /a}", "client-transport-security.cert-file"),
-        ("client-transport-security: {crl-file: /a}", "client-transport-security.crl-file"),
-        ("client-transport-security: {auto-tls: true}", "client-transport-security.auto-tls"),
-        ("peer-transport-security: {cert-file: /a}", "peer-transport-security.cert-file"),
-        ("peer-transport-security: {allowed-cn: [a]}", "peer-transport-security.allowed-cn"),
-        ("peer-transport-security: {crl-file: /a}", "peer-transport-security.crl-file"),
+        (["--tls-min-version=TLS1.1"], 'unexpected TLS version "TLS1.1" (must be one of: TLS1.2, TLS1.3)'),
+        (["--tls-max-version=x"], 'unexpected TLS version "x" (must be one of: TLS1.2, TLS1.3)'),
+        (
+            ["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
+        (["--cipher-suites=NOPE"], 'unexpected TLS cipher suite "NOPE"'),
+        (
+            ["--tls-min-version=TLS1.3", "--cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA"],
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ),
+        (
+            ["--peer-cert-allowed-cn=a", "--peer-cert-allowed-hostname=b"],
+            "AllowedCN and AllowedHostname are mutually exclusive (cn=a, hostname=b)",
+        ),
     ],
 )
-def test_tls_nested_in_a_file_is_refused_by_its_path(tmp_path: Path, text: str, flag: str) -> None:
-    path = write(tmp_path, text)
-    assert refused("--config-file", path).lines[0].startswith(f"{path}: {flag}=")
+def test_tls_that_cannot_be_is_refused_with_etcds_words(argv: list[str], words: str) -> None:
+    error = refused(*argv)
+    assert error.lines[0] == words
+    assert error.exit_code == 1
 
 
 def test_tls_nested_but_empty_is_no_tls(tmp_path: Path) -> None:
