@@ -1,8 +1,8 @@
 """`make e2e-patroni`: what the store's troubles do to PostgreSQL, and Patroni's own features beside it.
 
 core, for CI: one life on our node by the etcd3: section, and one feature by the other section. full: lives of both
-sections, one on a real etcd to compare with, and all features by both. Where PostgreSQL or Patroni cannot be had it says
-NOT RUN and ends with 2, or with 0 where $CI is set: a machine of CI cannot help it.
+sections, one on a real etcd to compare with, and all features by both. Where PostgreSQL or Patroni cannot be had it
+says NOT RUN and ends with 2, or with 0 where $CI is set: a machine of CI cannot help it.
 """
 
 import os

@@ -173,6 +173,10 @@ class Settings(Model):
         validate_default=True,  # so that a heartbeat raised alone is told that the two must fit
     )
     log_level: LogLevel = Field(default=LogLevel.INFO, description="How much members write to their logs.")
+    enable_v2: bool = Field(
+        default=False,
+        description="Serve etcd's old v2 API, too, for the etcd: section of Patroni. Its keys are apart from all others.",
+    )
 
     @field_validator("database_quota")
     @classmethod

@@ -90,6 +90,8 @@ def settings_of(settings: Settings) -> dict[str, object]:
         "auto-compaction-mode": settings.compaction.mode.lower(),
         "auto-compaction-retention": settings.compaction.retention,
         "log-level": settings.log_level.value,
+        # Only where it is wanted: an operator that is new does not restart the members of all clusters for a default.
+        **({"enable-v2": True} if settings.enable_v2 else {}),
     }
 
 

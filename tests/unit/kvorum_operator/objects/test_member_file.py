@@ -93,3 +93,10 @@ def test_metrics_have_a_port_of_their_own_only_where_a_place_gives_one() -> None
 def test_equal_settings_have_equal_marks_however_they_are_written() -> None:
     assert settings_mark(Settings()) == settings_mark(Settings.model_validate({"electionTimeout": "1000ms"}))
     assert settings_mark(Settings()) != settings_mark(Settings.model_validate({"databaseQuota": "1Gi"}))
+
+
+def test_old_api_is_served_where_it_is_asked_for_and_nobody_else_is_restarted_for_it() -> None:
+    asked = Settings.model_validate({"enableV2": True})
+    assert content("plan replicas=1\nrecord kv-0\nkv-0 leader", "kv-0", asked)["enable-v2"] is True
+    assert settings_mark(asked) != settings_mark(Settings())
+    assert settings_mark(Settings()) == "c264d21c56a9ce77", "the mark of members since before this setting"
