@@ -47,7 +47,7 @@ def test_keys_expire_by_the_clock_of_a_new_leader_and_all_else_survives_the_deat
     others = [node for node in cluster.nodes if node is not leader]
     made = put(others[0], "/lock", "mine", ttl=2)
     leader.kill()
-    event = ask(others[1], "GET", "/keys/lock", wait="true", waitIndex=made.index + 1).document
+    event = ask(others[1], "GET", "/keys/lock", wait="true", waitIndex=made.store_index + 1).document
     assert (event["action"], event["node"]["key"], event["prevNode"]["value"]) == ("expire", "/lock", "mine")
     for node in others:
         wait_until(lambda node=node: key(node, "/lock") is None, EXPIRY_S, f"it is gone on {node.name}")  # type: ignore[misc]  # of this pass
@@ -63,10 +63,10 @@ def test_keys_expire_by_the_clock_of_a_new_leader_and_all_else_survives_the_deat
     for node in cluster.nodes:
         answer = ask(node, "GET", "/keys/", recursive="true", sorted="true", quorum="true")
         assert without_ttl(answer.document["node"]) == without_ttl(before)
-        missed = ask(node, "GET", "/keys/dir/4", wait="true", waitIndex=last.index).document
+        missed = ask(node, "GET", "/keys/dir/4", wait="true", waitIndex=last.store_index).document
         assert without_ttl(missed["prevNode"]) == without_ttl(last.document["prevNode"])
     # Each member that starts publishes itself once more, which takes an index: below /0, where clients see nothing.
-    assert put(cluster.nodes[0], "/dir/new", "").index > last.index
+    assert put(cluster.nodes[0], "/dir/new", "").store_index > last.store_index
 
 
 def without_ttl(node: dict[str, object]) -> dict[str, object]:

@@ -22,7 +22,7 @@ class Answer(NamedTuple):
         return json.loads(self.text)
 
     @property
-    def index(self) -> int:
+    def store_index(self) -> int:
         return int(self.headers["X-Etcd-Index"])
 
 
@@ -58,9 +58,9 @@ def _serves(node: Node) -> bool:
         return False
 
 
-def key(node: Node, path: str, **query: object) -> Any:
+def key(node: Node, path: str, **query: str) -> Any:
     """The node at a key, None where there is none."""
-    answer = ask(node, "GET", f"/keys{path}", **query)
+    answer = ask(node, "GET", f"/keys{path}", None, **query)
     if answer.status == 404:
         return None
     assert answer.status == 200, answer

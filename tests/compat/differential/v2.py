@@ -407,7 +407,7 @@ class Run:
             left.read()
             right.read()
             if left.is_done or right.is_done:
-                self._until(lambda left=left, right=right: left.is_done and right.is_done, target, left, right)  # type: ignore[misc]  # of this pass
+                self._until(lambda left=left, right=right: left.is_done and right.is_done, target, left, right)
                 self._compare_events(target, left, right)
                 self._watches.remove(entry)
                 left.close()
@@ -491,7 +491,7 @@ def run(folder: Path, seed: int, operations: int, expiries: int, subject: Progra
         sides = [Side(node) for node in (left, right)]
         for side in sides:  # both have written the same three entries about themselves
             wait_until(lambda side=side: side.get("/v2/keys").headers.get("X-Etcd-Index") == "3", ANSWER_S, "it serves")  # type: ignore[misc]  # of this pass
-        going = Run(*sides, seed)
+        going = Run(sides[0], sides[1], seed)
         going.go(operations, expiries)
         return going.report
 
