@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
-from kvorum.etcdpb.rpc_pb2 import AlarmRequest, RangeRequest
+from hypothesis import given
+from hypothesis import strategies as st
+from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
+from kvorum.etcdpb.rpc_pb2 import AlarmRequest, PutRequest, RangeRequest
 from kvorum.state.auth_checks import ADMIN
 from kvorum.state.refusal import (
     AUTH_OLD_REVISION,
@@ -209,5 +212,31 @@ def test_a_member_that_starts_again_checks_as_before() -> None:
 
 
 def test_reading_past_the_log_is_not_checked_here() -> None:
-    """The server refuses its clients while authentication is on; the machine itself reads for whoever asks it."""
+    """Whoever serves clients asks first (api.permission); the machine itself reads for whoever asks it."""
     assert isinstance(situation().machine.range(RangeRequest(key=b"b")), bytes)
+
+
+@given(
+    name=st.sampled_from([b"", b"root", b"ann", b"nobody", b"n" * 120, b"n" * 200]),
+    step=st.sampled_from([-1, 0, 1, -1000]),
+    key=st.sampled_from([b"a1", b"z", b"a" * 130]),
+    value=st.sampled_from([b"", b"v" * 300]),
+    request_id=st.sampled_from([0, 1, 300, 1 << 63]),
+)
+def test_a_put_parsed_by_hand_asks_its_user_as_any_other_does(
+    name: bytes, step: int, key: bytes, value: bytes, request_id: int
+) -> None:
+    outcomes, rows = [], []
+    for by_hand in (True, False):
+        driver = AuthDriver()
+        driver.add_role(b"own", (WRITE, b"a", b"b"))
+        driver.add_user(b"ann", b"own")
+        driver.enable()
+        revision = max(0, driver.machine.auth.revision + step)
+        put = InternalRaftRequest(put=PutRequest(key=key, value=value)).SerializeToString()
+        header = InternalRaftRequest(header={"ID": request_id, "username": name, "auth_revision": revision})
+        parts = (put, header.SerializeToString())
+        outcomes.append(driver.apply_data(b"".join(parts if by_hand else reversed(parts))))
+        rows.append([*driver.store.scan("key")])
+    assert outcomes[0] == outcomes[1]
+    assert rows[0] == rows[1]
