@@ -116,8 +116,10 @@ class Writer:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
+        self._wrong = False
 
     def text(self, message: Message, *, wrong: bool) -> str:
+        self._wrong = wrong
         told = self._message(message)
         if wrong and self._random.random() < 0.5:
             self._mistype(told, message)
@@ -159,7 +161,7 @@ class Writer:
             return str(value)
         if pick < 0.55 and abs(value) < 1 << 50:
             return float(value)
-        if pick < 0.6:
+        if pick < 0.6 and not self._wrong:  # Go's reader takes "5e:-1" for 5, which ours does not
             return f"{value}0e-1"
         return value
 
