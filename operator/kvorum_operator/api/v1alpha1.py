@@ -175,7 +175,7 @@ class Settings(Model):
     log_level: LogLevel = Field(default=LogLevel.INFO, description="How much members write to their logs.")
     enable_v2: bool = Field(
         default=False,
-        description="Serve etcd's old v2 API, too, for the etcd: section of Patroni. Its keys are apart from all others.",
+        description="Serve etcd's old v2 API, too, for Patroni's etcd: section. Its keys are apart from all others.",
     )
 
     @field_validator("database_quota")
