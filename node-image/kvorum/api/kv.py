@@ -61,7 +61,10 @@ def range_(server: Server, call: Call) -> None:
 
 
 def answer_range(server: Server, call: Call, request: rpc.RangeRequest) -> None:
-    body = refuses_read(server, call, lambda check: check.range_(request)) or server.machine.range(request)
+    body: bytes | Refusal | None = None
+    if server.machine.auth.enabled:
+        body = server.callers.refuses_range(call, request.key, request.range_end)
+    body = body or server.machine.range(request)
     if isinstance(body, Refusal):
         fail(call, body)
     else:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from kvorum.server.tokens import Tokens
-from kvorum.state.auth import Caller, News, RightsChanged, SignedIn, SignedOut
+from kvorum.state.auth import READ, Caller, News, RightsChanged, SignedIn, SignedOut
 from kvorum.state.auth_checks import Check
 from kvorum.state.refusal import AUTH_OLD_REVISION, INVALID_AUTH_TOKEN, STOPPED, TOO_MANY_REQUESTS, Refusal
 from kvorum.state.row import varint
@@ -90,6 +90,17 @@ class Callers:
             return caller
         refused = ask(self.check(caller))
         if refused is None and caller.revision and caller.revision != self._server.machine.auth.revision:
+            return AUTH_OLD_REVISION
+        return refused
+
+    def refuses_range(self, asker: Asker, key: bytes, range_end: bytes) -> Refusal | None:
+        """refuses_read of a range: nearly every read is one."""
+        caller = self.of(asker)
+        if isinstance(caller, Refusal):
+            return caller
+        auth = self._server.machine.auth
+        refused = auth.refuses_keys(caller, key, range_end, READ)
+        if refused is None and caller.revision != auth.revision:
             return AUTH_OLD_REVISION
         return refused
 

@@ -37,7 +37,7 @@ from kvorum.etcdpb.rpc_pb2 import (
 from kvorum.raft.message import ConfChange, ConfState, Entry
 from kvorum.state import auth_changes, txn
 from kvorum.state.alarms import Alarms, Mode
-from kvorum.state.auth import WRITE, Auth, Caller
+from kvorum.state.auth import Auth, Caller
 from kvorum.state.auth_checks import Check
 from kvorum.state.compaction import Compaction
 from kvorum.state.event import Event
@@ -47,7 +47,7 @@ from kvorum.state.membership import Membership, decode_conf_state, encode_conf_s
 from kvorum.state.ranges import read_range
 from kvorum.state.refusal import CORRUPT, LEASE_NOT_FOUND, NO_SPACE, Refusal
 from kvorum.state.revisions import Revisions
-from kvorum.state.row import read_varint, varint
+from kvorum.state.row import varint
 from kvorum.state.store import META, Store
 from kvorum.state.v2_request import apply_v2_request, is_v2_request
 from kvorum.state.v2_store import Applied, V2Store
@@ -177,9 +177,8 @@ class Machine:
                 return None  # cut off
             named = header + 4 + shift // 7
             if self.auth.enabled:
-                caller = _read_caller(data, named)
-                refused = caller and self.auth.refuses_keys(caller, data[at + 2 : key_end], b"", WRITE)
-                if caller is None or refused is not None:
+                rights = self.auth.rights_of(data[named:])
+                if rights is None or not (rights.is_root or rights.writable.cover(data[at + 2 : key_end], b"")):
                     return None  # the long way knows why
             elif named != end:
                 return None
@@ -419,17 +418,6 @@ class Machine:
         self.membership.load()
         if not self.v2.load():
             self.membership.plant()  # tables of before the v2 store was kept
-
-
-def _read_caller(data: bytes, at: int) -> Caller | None:
-    """The rest of a RequestHeader behind its id: 12 len username 18 auth_revision. None for anything else."""
-    end = len(data)
-    name_at = at + 2
-    revision_at = name_at + data[at + 1] + 1
-    if data[at] != 0x12 or data[at + 1] > 127 or data[revision_at - 1] != 0x18:
-        return None
-    revision, after = read_varint(data, revision_at)
-    return Caller(data[name_at : revision_at - 1], revision) if after == end else None
 
 
 def _auth_applier(change: Callable[[Auth, Any], bytes | Refusal]) -> Callable[[Machine, Any, bool], bytes | Refusal]:
