@@ -19,7 +19,7 @@ from tests.patroni.pair import DRIVERS
 
 CANNOT = 2
 LIFE_S = 900  # of one test, the first of which makes both PostgreSQL
-BEHAVIOUR = Path(__file__).with_name("test_behaviour.py")
+FOLDER = Path(__file__).parent
 CASES = {"core": ("kvorum:etcd3",), "full": ("kvorum:etcd3", "kvorum:etcd", "etcd:etcd3")}
 FEATURES = {
     "core": (("dcs_failsafe_mode", "etcd"),),
@@ -45,7 +45,7 @@ def lives(part: str) -> int:
     environment = {**os.environ, "PATRONI_CASES": " ".join(CASES[part])}
     if part == "full":
         environment["FULL"] = "1"
-    command = [*(sys.executable, "-m", "pytest", "-q", "-rP", "-rs", f"--timeout={LIFE_S}"), str(BEHAVIOUR)]
+    command = [*(sys.executable, "-m", "pytest", "-q", "-rP", "-rs", f"--timeout={LIFE_S}"), str(FOLDER)]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode
 
 
