@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from kvorum.client import Client, Put, Txn
@@ -26,12 +27,21 @@ from tests.bench.report import Cell, Report, Sample
 from tests.kit.deadline import wait_until
 from tests.kit.etcd import CACHE, EtcdMissing, require_etcd
 from tests.kit.processes import Cluster, Node, Program, etcd_program, kvorum_program
+from tests.kit.users import Client as TokenClient
 
 STREAMS = (1, 16, 64, 256)
 TRIAL_REQUESTS = {1: 300, 16: 2_000, 64: 5_000, 256: 10_000}
 QUIET_CORES = 0.15  # what others may use of the machine for a run to begin
 QUIET_WAIT_S = 5.0
+User = tuple[str, str]  # name and password
 PATHS = {"put": "/etcdserverpb.KV/Put", "range": "/etcdserverpb.KV/Range"}
+
+
+class Users(NamedTuple):
+    """Where authentication is on: who asks for figures, and whose requests are measured."""
+
+    root: User
+    worker: User
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -128,27 +138,31 @@ async def fill(cluster: Cluster) -> None:
             await client.txn(Txn(success=[Put(key(one), bytes(VALUE_BYTES)) for one in range(first, first + 100)]))
 
 
-def measured(cluster: Cluster, cell: Cell, folder: Path, seconds: float) -> Sample:
+def measured(cluster: Cluster, cell: Cell, folder: Path, seconds: float, users: Users | None = None) -> Sample:
     """One run, sized by a short one before it. Raises LoadFailed."""
-    leader = asyncio.run(find_leader(cluster))
+    root = None if users is None else users.root
+    leader = asyncio.run(find_leader(cluster, root))
+    headers = () if users is None else (f"token: {token_of(leader, users.worker)}",)
     url = leader.endpoint + PATHS[cell.operation]
     request: rpc.PutRequest | rpc.RangeRequest = rpc.RangeRequest(key=key(0))
     if cell.operation == "put":
         request = rpc.PutRequest(key=key(0), value=bytes(range(256)))
     with ChangingBody(folder / "body", request, random.SystemRandom().randrange(1 << 32)) as body:
-        trial = load.run(url, body.path, requests=TRIAL_REQUESTS.get(cell.streams, 2_000), streams=cell.streams)
+        trial = load.run(
+            url, body.path, requests=TRIAL_REQUESTS.get(cell.streams, 2_000), streams=cell.streams, headers=headers
+        )
         requests = max(cell.streams, int(trial.requests_per_s * seconds))
         wait_for_quiet()
-        before = asyncio.run(revision_of(leader))
+        before = asyncio.run(revision_of(leader, root))
         machine = load.Processor()
         own, started = own_cpu_s(cluster), time.monotonic()
-        result = load.run(url, body.path, requests=requests, streams=cell.streams)
+        result = load.run(url, body.path, requests=requests, streams=cell.streams, headers=headers)
         used = machine.cores()
         ours = (own_cpu_s(cluster) - own) / (time.monotonic() - started)
     if cell.operation == "put":
-        load.require_puts(before, asyncio.run(revision_of(leader)), result)
+        load.require_puts(before, asyncio.run(revision_of(leader, root)), result)
     else:
-        load.require_ranges(result, asyncio.run(answer_bytes(leader)))
+        load.require_ranges(result, asyncio.run(answer_bytes(leader, root)))
     return Sample(result.requests_per_s, result.latency_ms, max(0.0, used - ours))
 
 
@@ -179,8 +193,13 @@ def own_cpu_s(cluster: Cluster) -> float:
     )
 
 
-async def find_leader(cluster: Cluster) -> Node:
-    async with Client(cluster.endpoints, timeout_s=10) as client:
+def client_of(endpoints: Sequence[str], user: User | None) -> Client:
+    name, password = user or (None, None)
+    return Client(endpoints, timeout_s=10, user=name, password=password)
+
+
+async def find_leader(cluster: Cluster, user: User | None = None) -> Node:
+    async with client_of(cluster.endpoints, user) as client:
         for node in cluster.nodes:
             status = await client.status(node.endpoint)
             if status.member_id == status.leader:
@@ -188,14 +207,20 @@ async def find_leader(cluster: Cluster) -> Node:
     raise load.LoadFailed("no member leads")
 
 
-async def revision_of(node: Node) -> int:
-    async with Client([node.endpoint], timeout_s=10) as client:
+def token_of(node: Node, user: User) -> str:
+    token = TokenClient(node).signed_in(*user).token
+    assert token is not None
+    return token
+
+
+async def revision_of(node: Node, user: User | None = None) -> int:
+    async with client_of([node.endpoint], user) as client:
         return (await client.range(b"\0")).header.revision
 
 
-async def answer_bytes(node: Node) -> int:
+async def answer_bytes(node: Node, user: User | None = None) -> int:
     """Of a range that finds its key."""
-    async with Client([node.endpoint], timeout_s=10) as client:
+    async with client_of([node.endpoint], user) as client:
         answer = await client.range(key(KEYS // 2))
     [found] = answer.kvs
     header = rpc.ResponseHeader(

@@ -31,8 +31,11 @@ def require_h2load() -> str | None:
     return shutil.which("h2load")
 
 
-def run(url: str, body: Path, *, requests: int, streams: int) -> Result:
-    """Sends the body `requests` times with `streams` in flight, at most 64 on a connection. Raises LoadFailed."""
+def run(url: str, body: Path, *, requests: int, streams: int, headers: Sequence[str] = ()) -> Result:
+    """Sends the body `requests` times with `streams` in flight, at most 64 on a connection. Raises LoadFailed.
+
+    headers: added, each as `name: value`.
+    """
     connections = -(-streams // CONNECTION_STREAMS_MAX)
     command: Sequence[str] = (
         "h2load",
@@ -42,6 +45,7 @@ def run(url: str, body: Path, *, requests: int, streams: int) -> Result:
         f"--data={body}",
         "--header=content-type: application/grpc",
         "--header=te: trailers",
+        *(f"--header={header}" for header in headers),
         url,
     )
     try:
