@@ -365,7 +365,7 @@ class Node:
             gateway = Gateway(unary=unary, streams=streams, message_bytes_max=bytes_max, counts=table.counts)
             others["/v3/"] = others["/v3beta/"] = gateway.handle
         if config.enable_v2:
-            others["/v2/"] = V2Api(server, config.name).handle
+            others["/v2/"] = V2Api(server, config.name, self._transport.traffic).handle
         endpoints = http.Endpoints(server, self._describe, partial(self._traffic, table.counts), others)
         self._listeners += await open_client_ports(config, self._certificates, table, endpoints.handle, endpoints.probe)
 

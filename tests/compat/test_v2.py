@@ -155,6 +155,18 @@ def test_users_of_v2_are_refused_with_the_reason(pair: Pair) -> None:
     assert "no users for the v2 API" in answer.document["message"]
 
 
+def test_users_of_v3_mean_nothing_to_v2(pair: Pair, real_etcd: Etcd) -> None:
+    for node in pair:
+        for command in ("user add root:pw", "user grant-role root root", "auth enable"):
+            assert etcdctl(real_etcd, node, command, api="3")[0] == 0
+        try:
+            assert etcdctl(real_etcd, node, "put a b", api="3")[0] != 0
+            put(node, "/open", "to all")
+            assert ask(node, "GET", "/members").status == 200
+        finally:
+            assert etcdctl(real_etcd, node, "--user root:pw auth disable", api="3")[0] == 0
+
+
 # -- clients -----------------------------------------------------------------------------------------------------------
 
 
@@ -215,10 +227,10 @@ def test_etcdctl_of_v2_finds_no_difference(pair: Pair, real_etcd: Etcd) -> None:
     assert sum(status == 0 for status, _ in left) > 15
 
 
-def etcdctl(etcd: Etcd, node: Node, command: str) -> tuple[int, str]:
+def etcdctl(etcd: Etcd, node: Node, command: str, *, api: str = "2") -> tuple[int, str]:
     done = subprocess.run(
         [str(etcd.etcdctl), "--endpoints", node.endpoint, *command.split()],
-        env={**os.environ, "ETCDCTL_API": "2"},
+        env={**os.environ, "ETCDCTL_API": api},
         capture_output=True,
         text=True,
         timeout=CLIENT_S,

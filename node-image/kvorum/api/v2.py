@@ -10,7 +10,7 @@ from kvorum.api import v2_keys, v2_members
 from kvorum.api.http import text
 from kvorum.api.v2_keys import Keys
 from kvorum.api.v2_members import Members
-from kvorum.api.v2_stats import Stats
+from kvorum.api.v2_stats import Stats, Traffic
 from kvorum.net.listener import Exchange, HttpRequest, HttpResponse
 from kvorum.raft.message import NONE
 from kvorum.server import reconfiguration
@@ -30,10 +30,10 @@ Answer = Callable[[HttpRequest, Exchange], None]
 
 
 class V2Api:
-    def __init__(self, server: Server, name: str) -> None:
+    def __init__(self, server: Server, name: str, traffic: Traffic) -> None:
         """name: of this member."""
         self._server = server
-        self._keys, self._members, self._stats = Keys(server), Members(server), Stats(server, name)
+        self._keys, self._members, self._stats = Keys(server), Members(server), Stats(server, name, traffic)
 
     def handle(self, request: HttpRequest, exchange: Exchange) -> None:
         server = self._server

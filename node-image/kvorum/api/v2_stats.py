@@ -1,22 +1,26 @@
 """/v2/stats: what a member says of itself, of those that follow it, and of the v2 store."""
 
 import time
+from collections.abc import Callable, Mapping
 
 from kvorum.net.listener import HttpResponse
 from kvorum.raft.core import Role
 from kvorum.raft.message import NONE
+from kvorum.server.peers import PeerTraffic
 from kvorum.server.server import Server
 from kvorum.state import go_json, go_time
 from kvorum.state.membership import hex_id
 
 JSON = ("Content-Type", "application/json")
+Traffic = Callable[[], Mapping[int, PeerTraffic]]  # with each other member
 STATES = {Role.LEADER: "StateLeader", Role.FOLLOWER: "StateFollower"}
 
 
 class Stats:
-    def __init__(self, server: Server, name: str) -> None:
+    def __init__(self, server: Server, name: str, traffic: Traffic) -> None:
         self._server = server
         self._name = name
+        self._traffic = traffic
         self._started_ns = self._led_since_ns = time.time_ns()
         self._leader = server.raft.leader
         server.on_role_change.append(self._role_changed)
@@ -49,11 +53,24 @@ class Stats:
         server = self._server
         if not server.is_leader:
             return HttpResponse(403, go_json.dumps({"message": "not current leader"}), (JSON,))
-        return _answer({"leader": hex_id(server.member_id), "followers": {}})
+        followers = {hex_id(member): _follower(seen) for member, seen in sorted(self._traffic().items())}
+        return _answer({"leader": hex_id(server.member_id), "followers": followers})
 
     def store(self) -> HttpResponse:
         server = self._server
         return _answer({**server.machine.v2.counts, "watchers": server.v2.watchers_count})
+
+
+def _follower(seen: PeerTraffic) -> dict[str, object]:
+    """In milliseconds, and of the probes that members answer each other: what carries entries is not timed."""
+    trips = seen.round_trips
+    count = sum(trips.counts)
+    average_ms = 1000 * trips.sum_s / count if count else 0.0
+    latency = dict.fromkeys(("current", "average", "standardDeviation", "minimum", "maximum"), average_ms)
+    return {
+        "latency": latency | {"standardDeviation": 0.0},
+        "counts": {"fail": seen.sent_failures, "success": count},
+    }
 
 
 def _answer(document: object) -> HttpResponse:

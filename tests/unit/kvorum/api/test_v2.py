@@ -12,6 +12,8 @@ from kvorum.api.v2 import V2Api
 from kvorum.api.v2_keys import UNREAD_BYTES_MAX
 from kvorum.api.v2_stats import duration
 from kvorum.net.listener import HttpRequest
+from kvorum.server.histogram import PROBE_BOUNDS_S, Histogram
+from kvorum.server.peers import PeerTraffic
 from kvorum.server.server import Server
 
 from tests.unit.kvorum.api.exchanges import Told
@@ -27,7 +29,8 @@ class Asked:
         server.ready = True
         self._cluster = cluster
         self.server = server
-        self.api = V2Api(server, "n1")
+        self.traffic: dict[int, PeerTraffic] = {}
+        self.api = V2Api(server, "n1", lambda: self.traffic)
 
     def begin(self, method: str, target: str, body: bytes = b"") -> Told:
         told = Told()
@@ -129,6 +132,22 @@ def test_what_is_counted_is_told(tmp_path: Path) -> None:
         status, counts = await asked.ask("GET", "/v2/stats/store")
         assert status == 200
         assert (counts["setsSuccess"], counts["deleteFail"], counts["watchers"]) == (1, 1, 1)
+
+    run(tmp_path, story)
+
+
+def test_a_leader_tells_of_its_followers(tmp_path: Path) -> None:
+    async def story(asked: Asked) -> None:
+        trips = Histogram(PROBE_BOUNDS_S)
+        for seconds in (0.001, 0.003):
+            trips.observe(seconds)
+        asked.traffic = {0xB: PeerTraffic(10, 20, 5, 6, trips)}
+        status, document = await asked.ask("GET", "/v2/stats/leader")
+        assert (status, document["leader"]) == (200, f"{asked.server.member_id:x}")
+        (follower,) = document["followers"].items()
+        assert follower[0] == "b"
+        assert follower[1]["counts"] == {"fail": 5, "success": 2}
+        assert follower[1]["latency"]["average"] == pytest.approx(2.0)
 
     run(tmp_path, story)
 
