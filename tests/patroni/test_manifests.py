@@ -1,4 +1,4 @@
-"""examples/patroni/kubernetes: what kustomize makes of it is valid and restricted, and tells what the other example does."""
+"""examples/patroni/kubernetes: what kustomize makes of it is valid, restricted, and agrees with the other example."""
 
 import shutil
 import subprocess
