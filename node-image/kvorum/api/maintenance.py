@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from google.protobuf.message import DecodeError
 from kvorum.api.kv import bad_request, fail
 from kvorum.api.permission import propose, refuses, refuses_unmapped
 from kvorum.etcdpb import rpc_pb2 as rpc
+from kvorum.etcdpb.internal_pb2 import DowngradeInfoSetRequest, InternalRaftRequest
 from kvorum.net.call import Call
 from kvorum.raft.message import NONE
 from kvorum.server import hashing, reconfiguration
+from kvorum.server.answer import Answer, Done
+from kvorum.server.downgrade import objection, parse_target
 from kvorum.server.server import Server
 from kvorum.server.snapshot_db import ConversionFailed
 from kvorum.state import refusal
@@ -187,3 +191,59 @@ def move_leader(server: Server, call: Call) -> None:
         fail(call, refused)
     else:
         reconfiguration.move_leader(server, request.targetID, call)
+
+
+def downgrade(server: Server, call: Call) -> None:
+    """Asks whether the cluster may go back by a minor version, lets it, or ends that.
+
+    An etcd 3.5 answers the last two with a timeout, though it does what it is asked: nobody tells the waiting call.
+    """
+    try:
+        request = rpc.DowngradeRequest.FromString(call.body)
+    except DecodeError as error:
+        bad_request(call, error)
+        return
+    target = parse_target(request.version)
+    if refused := refuses(server, call, Check.admin):
+        fail(call, refused)
+    elif request.action == rpc.DowngradeRequest.CANCEL:
+        server.read(partial(_cancel_downgrade, call), call)
+    elif request.action not in (rpc.DowngradeRequest.VALIDATE, rpc.DowngradeRequest.ENABLE):
+        fail(call, refusal.UNKNOWN_METHOD)
+    elif target is None:
+        fail(call, refusal.DOWNGRADE_BAD_FORMAT)
+    else:
+        server.read(partial(_check_downgrade, call, target, request.action == rpc.DowngradeRequest.ENABLE), call)
+
+
+def _check_downgrade(call: Call, target: tuple[int, int], enables: bool, server: Server, _: Answer) -> None:
+    membership = server.machine.membership
+    refused = objection(membership.cluster_version, target, membership.downgrade_target)
+    if refused is not None:
+        fail(call, refused)
+    elif enables:
+        _set_downgrade(server, call, DowngradeInfoSetRequest(enabled=True, ver=f"{target[0]}.{target[1]}.0"))
+    else:
+        _answer_downgrade(server, call)
+
+
+def _cancel_downgrade(call: Call, server: Server, _: Answer) -> None:
+    if server.machine.membership.downgrade_target is None:
+        fail(call, refusal.DOWNGRADE_NOT_IN_PROGRESS)
+    else:
+        _set_downgrade(server, call, DowngradeInfoSetRequest(enabled=False))
+
+
+def _set_downgrade(server: Server, call: Call, wanted: DowngradeInfoSetRequest) -> None:
+    def done(refused: Refusal | None) -> None:
+        if refused is not None:
+            fail(call, refused)
+        else:
+            _answer_downgrade(server, call)
+
+    propose(server, InternalRaftRequest(downgrade_info_set=wanted).SerializeToString(), call, Done(done))
+
+
+def _answer_downgrade(server: Server, call: Call) -> None:
+    response = rpc.DowngradeResponse(version=server.machine.membership.cluster_version or "")
+    call.reply(server.header.encode(server.machine.revision) + response.SerializeToString())

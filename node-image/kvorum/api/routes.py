@@ -40,6 +40,7 @@ UNARY: dict[str, Handler] = {
     "/etcdserverpb.Maintenance/Alarm": maintenance.alarm,
     "/etcdserverpb.Maintenance/Defragment": maintenance.defragment,
     "/etcdserverpb.Maintenance/MoveLeader": maintenance.move_leader,
+    "/etcdserverpb.Maintenance/Downgrade": maintenance.downgrade,
     "/v3lockpb.Lock/Lock": lock.lock,
     "/v3lockpb.Lock/Unlock": lock.unlock,
     "/v3electionpb.Election/Campaign": election.campaign,
