@@ -211,7 +211,7 @@ class MixedWorld(World):
             assert output.status == 0 or "already exists" in output.error, f"{change}: {output.error}"
 
     async def auth_enabled(self, hold_s: float) -> None:
-        """For a short while: users write through the etcds, and our node refuses clients."""
+        """For a short while: users write through the etcds, and our node refuses whoever says not who he is."""
         self.load.pause()
         await self._done("auth", "enable")
         try:
