@@ -153,7 +153,7 @@ class Listener:
         door: Callable[[], asyncio.BaseProtocol] = partial(_Door, self)
         if tls is not None:
             plain = partial(_Door, self) if plain_too else None
-            door = TlsDoor(tls, partial(_Door, self), timeout_s=HANDSHAKE_S, log=self.log, plain=plain)
+            door = TlsDoor(tls, partial(_Door, self), timeout_s=HANDSHAKE_S, log=self.log, whose="client", plain=plain)
             self._tls_doors.append(door)
         server = await self._loop.create_server(door, sock=listening, backlog=BACKLOG)
         self._servers.append(server)

@@ -428,7 +428,7 @@ class TlsDoor:
 
     protocol: made once a handshake is done, with the connection as its transport.
     plain:    the same for who speaks no TLS on this port; None: nobody may.
-    log:      where refusals are told, as etcd does.
+    log:      where refusals are told in etcd's words. whose: "client" or "peer".
     """
 
     def __init__(
@@ -438,6 +438,7 @@ class TlsDoor:
         *,
         timeout_s: float,
         log: logging.Logger,
+        whose: str,
         plain: Callable[[], asyncio.Protocol] | None = None,
     ) -> None:
         self._policy = policy
@@ -445,6 +446,7 @@ class TlsDoor:
         self._plain = plain
         self._timeout_s = timeout_s
         self._log = log
+        self._whose = whose
         self._shaking: set[_Handshake] = set()
         self._waiting: deque[_Handshake] = deque()
         self._closed = False
@@ -516,7 +518,8 @@ class TlsDoor:
             self._refusals_from, self._refusals_left = now, REFUSALS_TOLD_MAX
         self._refusals_left -= 1
         if self._refusals_left >= 0:
-            self._log.warning("rejected connection", extra=_told(handshake.remote, reason, who))
+            text = f"rejected connection on {self._whose} endpoint"
+            self._log.warning(text, extra=_told(handshake.remote, reason, who))
 
 
 def _told(remote: str, reason: str, who: Identified | None) -> dict[str, object]:

@@ -50,7 +50,7 @@ class PeerListener:
         loop = asyncio.get_running_loop()
         accept: Callable[[], asyncio.BaseProtocol] = self._accept
         if tls is not None:
-            accept = door = TlsDoor(tls, self._accept, timeout_s=self.read_timeout_s, log=log)
+            accept = door = TlsDoor(tls, self._accept, timeout_s=self.read_timeout_s, log=log, whose="peer")
             self._tls_doors.append(door)
         server = await loop.create_server(accept, host, port, backlog=BACKLOG, reuse_port=reuse_port)
         self._servers.append(server)

@@ -81,6 +81,7 @@ class Served:
             self._make,
             timeout_s=timeout_s,
             log=logging.getLogger("test.tls"),
+            whose="client",
             plain=self._make if plain_too else None,
         )
         self.port = 0
@@ -320,7 +321,7 @@ async def test_a_handshake_that_hangs_is_given_up_and_holds_up_nobody(
         assert await reader.readexactly(9) == b"meanwhile"
         assert await silent[0][0].read() == b""
         await until(lambda: not here.door.shaking_count, "all are given up")
-        assert "rejected connection" in caplog.text
+        assert "rejected connection on client endpoint" in caplog.text
         assert caplog.records[-1].__dict__["error"] == "no handshake within 0.5 s"
         assert caplog.records[-1].__dict__["remote-addr"].startswith(HOST)
         for _, each in silent:
