@@ -349,13 +349,13 @@ def test_a_member_without_a_certificate_that_will_do_is_kept_out(program: Progra
         }
         for _, arguments in cases.items():
             asked = subprocess.run(
-                ["curl", "-s", "--cacert", ca.cert, *arguments, f"{node.peer_url}/members"],
+                ["curl", "-s", "--http1.1", "--cacert", ca.cert, *arguments, f"{node.peer_url}/members"],
                 capture_output=True,
                 timeout=60,
                 check=False,
             )
             assert asked.stdout == b""
-        known = ["curl", "-s", "--cacert", str(ca.cert), *member.curl_flags, f"{node.peer_url}/members"]
+        known = ["curl", "-s", "--http1.1", "--cacert", str(ca.cert), *member.curl_flags, f"{node.peer_url}/members"]
         assert node.name in subprocess.check_output(known, text=True)
         for words in ("didn't provide a certificate", "client certificate authentication failed", "10.1.2.3"):
             wait_until(partial(is_told, node, "peer", words), 20, f"{words} is told in the log")

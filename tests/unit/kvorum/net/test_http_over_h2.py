@@ -7,7 +7,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import pytest
-from kvorum.net.call import HELD_BYTES_MAX, Routes
+from kvorum.net.call import HELD_BYTES_MAX, Opening, Routes
 from kvorum.net.http_over_h2 import H2Exchange, HttpOverH2, open_either, read_request
 from kvorum.wire import http1, http2
 from kvorum.wire.http2 import MalformedRequest
@@ -31,12 +31,14 @@ class Talk:
         self.closed = 0
         routes = Routes(unary={"/t.T/Echo": lambda call: call.reply(call.body)}, streams={}, message_bytes_max=1000)
 
-        def make(connection: http2.Connection[object], stream_id: int, request: object) -> http2.Stream:
+        def make(
+            connection: http2.Connection[Opening | http1.Request], stream_id: int, request: Opening | http1.Request
+        ) -> http2.Stream:
             if isinstance(request, http1.Request):
                 return HttpOverH2(self._handle, BODY_BYTES_MAX, connection, stream_id, request)
-            return routes.call_type(connection, stream_id, request)  # type: ignore[arg-type]  # as above
+            return routes.call_type(connection, stream_id, request)
 
-        self.ours: http2.Connection[object] = http2.Connection(
+        self.ours: http2.Connection[Opening | http1.Request] = http2.Connection(
             lambda headers: open_either(routes, headers), make, lambda: None, http2.Limits(), now=0.0, proven_name="cn"
         )
         config = h2.config.H2Configuration(
