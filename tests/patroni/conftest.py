@@ -41,7 +41,7 @@ def setup(request: pytest.FixtureRequest, machine: Machine) -> Iterator[Setup]:
     folder = Path(tempfile.mkdtemp(prefix="kvorum-patroni-"))
     folder.chmod(0o755)
     failed_before = request.session.testsfailed
-    store = Store(folder / "store", engine)
+    store = Store(folder / "store", engine, etcd_too="FULL" in os.environ)
     pair = Pair(machine, machine.give(folder / "pg"), store.endpoints(3), driver=driver)
     try:
         if driver == "etcd":

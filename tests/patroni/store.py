@@ -19,16 +19,17 @@ ROLLED_S = 300.0
 
 
 class Store(LocalCluster):
-    def __init__(self, folder: Path, engine: str = "kvorum") -> None:
+    """etcd_too: the operator finds a real etcd on PATH, which may have to be fetched for that."""
+
+    def __init__(self, folder: Path, engine: str = "kvorum", *, etcd_too: bool = False) -> None:
         example = yaml.safe_load(EXAMPLE.read_text())
-        super().__init__(folder, engine, replicas=example["spec"]["replicas"], name=example["metadata"]["name"])
+        self._etcd_too = etcd_too or engine == "etcd"
         self.spec: dict[str, Any] = example["spec"]
-        self.edit()
+        super().__init__(folder, engine, replicas=self.spec["replicas"], name=example["metadata"]["name"])
 
     @property
     def environment(self) -> dict[str, str]:
-        """A real etcd is on PATH where one is asked for: it may have to be fetched."""
-        if self.engine == "etcd":
+        if self._etcd_too:
             return super().environment
         return {key: value for key, value in os.environ.items() if not key.startswith(("ETCD_", "ETCDCTL_"))}
 
