@@ -1,5 +1,5 @@
-"""Plain HTTP over HTTP/2, as curl and browsers speak it where there is TLS: what has not the content type of gRPC goes to
-the handler that requests of HTTP/1.1 go to, and is answered by it whole or in pieces.
+"""Plain HTTP over HTTP/2, as curl and browsers speak it where there is TLS: a request that is no call goes to the same
+handler as those of HTTP/1.1, and is answered by it whole or in pieces.
 
 A request is refused where the two versions could be read differently (RFC 9113, 8.1 and 10.3): a target that is no
 path, a Host beside another :authority, a Content-Length that the DATA does not keep. What HTTP/2 itself forbids was

@@ -117,6 +117,7 @@ class ServerTls:
                 f"{files.flag('cert-file')} and {files.flag('key-file')} must both be given for https\n"
                 f"  cert: {files.cert or 'none'}, key: {files.key or 'none'}; or use {files.flag('auto-tls')}"
             )
+        _require_both_or_neither(files)
         self._watched = _Watched((files.cert, files.key, files.trusted_ca, files.crl), self._make)
 
     def _make(self) -> _Loaded:
@@ -150,11 +151,7 @@ class ClientTls:
         """Raises TlsUnusable."""
         self._files = files
         self._cert, self._key = (files.client_cert, files.client_key) if files.client_cert else (files.cert, files.key)
-        if bool(files.client_cert) != bool(files.client_key):
-            raise TlsUnusable(
-                f"{files.flag('client-cert-file')} and {files.flag('client-key-file')} must both be given, or neither\n"
-                f"  cert: {files.client_cert or 'none'}, key: {files.client_key or 'none'}"
-            )
+        _require_both_or_neither(files)
         self._watched = _Watched((self._cert, self._key, files.trusted_ca), self._make)
 
     def _make(self) -> _Loaded:
@@ -179,6 +176,14 @@ class ClientTls:
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def _require_both_or_neither(files: TlsFiles) -> None:
+    if bool(files.client_cert) != bool(files.client_key):
+        raise TlsUnusable(
+            f"{files.flag('client-cert-file')} and {files.flag('client-key-file')} must both be given, or neither\n"
+            f"  cert: {files.client_cert or 'none'}, key: {files.client_key or 'none'}"
+        )
 
 
 def _context(side: "ssl._SSLMethod", files: TlsFiles, cert: str, key: str) -> ssl.SSLContext:
