@@ -82,14 +82,16 @@ async def open_client_ports(
 ) -> list[Listener]:
     """The ports for clients and for metrics, open. Raises CannotListen."""
     access = Access(handle, origins=config.cors, hosts=config.host_whitelist)
+    at_client_urls = None if config.listen_client_http_urls else access.handle
     limits = Limits(
         streams_max=config.max_concurrent_streams,
         ping_interval_min_s=config.grpc_keepalive_min_time_ms / 1000,
         silence_s=config.grpc_keepalive_interval_ms / 1000 or NEVER_S,
         answer_s=config.grpc_keepalive_timeout_ms / 1000,
     )
-    ports: tuple[tuple[Routes | None, HttpHandler, tuple[Url, ...], ServerTls | None, str], ...] = (
-        (table, access.handle, config.listen_client_urls, shown.clients, "--listen-client-urls"),
+    ports: tuple[tuple[Routes | None, HttpHandler | None, tuple[Url, ...], ServerTls | None, str], ...] = (
+        (table, at_client_urls, config.listen_client_urls, shown.clients, "--listen-client-urls"),
+        (None, access.handle, config.listen_client_http_urls, shown.http_clients, "--listen-client-http-urls"),
         (None, handle_metrics, config.listen_metrics_urls, shown.metrics, "--listen-metrics-urls"),
     )
     listeners: list[Listener] = []

@@ -35,6 +35,7 @@ class Certificates:
     """None where a port has no https URL."""
 
     clients: ServerTls | None
+    http_clients: ServerTls | None
     metrics: ServerTls | None
     peers: ServerTls | None
     dialing: ClientTls
@@ -49,6 +50,7 @@ def load(config: Config) -> Certificates:
     of_clients = clients.files(config.tls_rules, years)
     return Certificates(
         clients=ServerTls(of_clients, alpn=("h2", "http/1.1")) if clients.is_secure else None,
+        http_clients=ServerTls(of_clients, alpn=("http/1.1",)) if _any_https(config.listen_client_http_urls) else None,
         metrics=ServerTls(of_clients, alpn=("http/1.1",)) if _any_https(config.listen_metrics_urls) else None,
         peers=(
             ServerTls(of_peers, alpn=("http/1.1",), checks_address=not config.peer_skip_client_san_verification)
@@ -103,17 +105,15 @@ class _Side:
     def _require_nothing_else(self) -> None:
         """etcd drops these without a word, and a port that was to ask for certificates takes everybody."""
         settings = self.settings
-        dropped = [
-            f"--{self.prefix}{name}"
-            for name, value in (
-                ("client-cert-auth", settings.client_cert_auth),
-                ("trusted-ca-file", settings.trusted_ca_file),
-                ("crl-file", settings.crl_file),
-                ("cert-allowed-cn", settings.allowed_cns),
-                ("cert-allowed-hostname", settings.allowed_hostnames),
-            )
-            if value
-        ]
+        beside = {
+            f"--{self.prefix}client-cert-auth": settings.client_cert_auth,
+            f"--{self.prefix}trusted-ca-file": settings.trusted_ca_file,
+            f"--{self.prefix or 'client-'}crl-file": settings.crl_file,
+            f"--{self.prefix}cert-allowed-cn": settings.allowed_cns,
+            f"--{self.prefix or 'client-'}cert-allowed-hostname": settings.allowed_hostnames,
+            f"--{self.prefix}client-cert-file": settings.client_cert_file,
+        }
+        dropped = [flag for flag, value in beside.items() if value]
         if dropped:
             raise TlsUnusable(
                 f"--{self.prefix}auto-tls makes a certificate that no authority signs, so {', '.join(dropped)} cannot "

@@ -39,6 +39,9 @@ ELECTION_TIMEOUT_MAX_MS = 50_000
 QUOTA_DEFAULT_BYTES = 2 << 30
 SNAPSHOT_COUNT_DEFAULT = 100_000  # as for the quota, 0 asks for etcd's default
 CATCH_UP_ENTRIES_DEFAULT = 5_000
+COMPACTION_BATCH = 1_000
+COMPACTION_SLEEP_MS = 10
+RAFT_TIMEOUT_MIN_MS = 5_000
 QUOTA_ADVISED_BYTES = 8 << 30
 REQUEST_ADVISED_BYTES = 10 << 20
 BCRYPT_COST_MIN, BCRYPT_COST_MAX, BCRYPT_COST_DEFAULT = 4, 31, 10
@@ -77,6 +80,7 @@ class Config:
     wal_dir: Path  # resolved: data_dir/member/wal unless --wal-dir says otherwise
     listen_peer_urls: tuple[Url, ...]
     listen_client_urls: tuple[Url, ...]
+    listen_client_http_urls: tuple[Url, ...]  # none: plain HTTP is at the client URLs, too
     listen_metrics_urls: tuple[Url, ...]
     initial_advertise_peer_urls: tuple[str, ...]
     advertise_client_urls: tuple[str, ...]
@@ -96,6 +100,11 @@ class Config:
     max_txn_ops: int
     max_request_bytes: int
     max_concurrent_streams: int
+    raft_read_timeout_ms: int
+    raft_write_timeout_ms: int
+    compaction_batch_limit: int
+    compaction_sleep_ms: int
+    stop_grpc_service_on_defrag: bool
     grpc_keepalive_min_time_ms: int
     grpc_keepalive_interval_ms: int  # 0: never ping
     grpc_keepalive_timeout_ms: int
@@ -364,7 +373,7 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
     """Defaults that depend on other settings, and etcd's checks in etcd's order."""
     values = _Values(given)
     log_level, log_outputs = _checked_logging(values)
-    for flag in ("listen-peer-urls", "listen-client-urls", "listen-metrics-urls"):
+    for flag in ("listen-peer-urls", "listen-client-urls", "listen-client-http-urls", "listen-metrics-urls"):
         _check_listen_urls(flag, values.urls(flag))
     _check_advertised("initial-advertise-peer-urls", values.urls("initial-advertise-peer-urls"))
     _check_advertised("advertise-client-urls", values.urls("advertise-client-urls"))
@@ -402,6 +411,7 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         wal_dir=Path(values.text("wal-dir")) if values.text("wal-dir") else data_dir / "member" / "wal",
         listen_peer_urls=values.urls("listen-peer-urls"),
         listen_client_urls=values.urls("listen-client-urls"),
+        listen_client_http_urls=values.urls("listen-client-http-urls"),
         listen_metrics_urls=values.urls("listen-metrics-urls"),
         initial_advertise_peer_urls=peer_urls,
         advertise_client_urls=tuple(map(str, values.urls("advertise-client-urls"))),
@@ -421,6 +431,11 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         max_txn_ops=values.integer("max-txn-ops"),
         max_request_bytes=request_bytes,
         max_concurrent_streams=values.integer("max-concurrent-streams"),
+        raft_read_timeout_ms=_raft_timeout_ms(values, "raft-read-timeout", warnings),
+        raft_write_timeout_ms=_raft_timeout_ms(values, "raft-write-timeout", warnings),
+        compaction_batch_limit=max(0, values.integer("experimental-compaction-batch-limit")) or COMPACTION_BATCH,
+        compaction_sleep_ms=values.milliseconds("experimental-compaction-sleep-interval") or COMPACTION_SLEEP_MS,
+        stop_grpc_service_on_defrag=values.boolean("experimental-stop-grpc-service-on-defrag"),
         grpc_keepalive_min_time_ms=values.milliseconds("grpc-keepalive-min-time"),
         grpc_keepalive_interval_ms=values.milliseconds("grpc-keepalive-interval"),
         grpc_keepalive_timeout_ms=values.milliseconds("grpc-keepalive-timeout"),
@@ -549,6 +564,14 @@ def _checked_interval(values: _Values, flag: str, *, least_ms: int) -> int:
     if interval_ms < least_ms:
         raise _failed(f"--{flag} must be >{'0' if least_ms else '=0'} (set to {values.text(flag)})")
     return interval_ms
+
+
+def _raft_timeout_ms(values: _Values, flag: str, warnings: list[str]) -> int:
+    """Not below etcd's default: members of etcd send no more often than they need for theirs."""
+    timeout_ms = values.milliseconds(flag)
+    if timeout_ms < RAFT_TIMEOUT_MIN_MS:
+        warnings.append(f"{flag} increased to minimum value: {RAFT_TIMEOUT_MIN_MS // 1000}s")
+    return max(timeout_ms, RAFT_TIMEOUT_MIN_MS)
 
 
 def _is_address(host: str) -> bool:

@@ -38,6 +38,7 @@ from kvorum.peer.handlers import Handlers
 from kvorum.peer.identity import Identity
 from kvorum.peer.listener import PeerListener
 from kvorum.peer.transport import Transport
+from kvorum.peer.wiring import Timings
 from kvorum.raft.core import Config as RaftConfig
 from kvorum.raft.core import RawNode
 from kvorum.raft.log import MemoryStorage
@@ -163,6 +164,7 @@ class Node:
             for flag, urls in (
                 ("--listen-peer-urls", config.listen_peer_urls),
                 ("--listen-client-urls", config.listen_client_urls),
+                ("--listen-client-http-urls", config.listen_client_http_urls),
                 ("--listen-metrics-urls", config.listen_metrics_urls),
             ):
                 for url in urls:
@@ -243,6 +245,9 @@ class Node:
             snapshots_max=config.max_snapshots,
             wals_max=config.max_wals,
             warning_apply_s=config.warning_apply_duration_s,
+            compaction_rows_max=config.compaction_batch_limit,
+            compaction_pause_ms=config.compaction_sleep_ms,
+            stop_grpc_on_defrag=config.stop_grpc_service_on_defrag,
             claimed_version=config.claim_etcd_version,
             bcrypt_cost=config.bcrypt_cost,
         )
@@ -279,6 +284,9 @@ class Node:
             on_ended=self._ended,
             on_snapshot=self._send_snapshot,
             tls=self._certificates.dialing,
+            timings=Timings.of(
+                read_timeout_s=config.raft_read_timeout_ms / 1000, write_timeout_s=config.raft_write_timeout_ms / 1000
+            ),
         )
         self.server = server = Server(
             member_id=beginning.member_id,

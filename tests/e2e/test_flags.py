@@ -541,6 +541,50 @@ def test_a_request_that_is_slow_to_apply_is_logged(start: Start) -> None:
     assert words not in usual.log()
 
 
+# ---- HTTP and health -------------------------------------------------------------------------------------------------
+
+
+def test_plain_http_leaves_the_client_urls_for_those_of_its_own(program: Program, tmp_path: Path) -> None:
+    http_url = f"http://127.0.0.1:{free_port()}"
+    node = Node(program, tmp_path, flags=(f"--listen-client-http-urls={http_url}",))
+    try:
+        node.start()
+        wait_until(lambda: fetch_json(f"{http_url}/health") == {"health": "true", "reason": ""}, 60, "it is healthy")
+        assert put(node, b"a") == 2
+        assert fetch_json(f"{http_url}/version")["etcdserver"] == "3.5.30"
+        assert fetch_json(f"{node.endpoint}/version") is None
+        with grpc.insecure_channel(
+            http_url.removeprefix("http://"), options=(("grpc.enable_http_proxy", 0),)
+        ) as channel:
+            status = channel.unary_unary("/etcdserverpb.Maintenance/Status", None, None)
+            with pytest.raises(grpc.RpcError):
+                status(b"", timeout=10)
+    finally:
+        node.kill()
+
+
+def test_health_says_not_serving_while_the_store_is_defragmented_if_asked(start: Start) -> None:
+    for asked in (True, False):
+        node = start(f"--experimental-stop-grpc-service-on-defrag={str(asked).lower()}", name=f"asked-{asked}")
+        options = (("grpc.enable_http_proxy", 0),)
+        with grpc.insecure_channel(f"127.0.0.1:{node.client_port}", options=options) as channel:
+            watch = channel.unary_stream(
+                "/grpc.health.v1.Health/Watch",
+                request_serializer=rpc.HealthCheckRequest.SerializeToString,
+                response_deserializer=rpc.HealthCheckResponse.FromString,
+            )
+            told: Any = watch(rpc.HealthCheckRequest(), timeout=60 if asked else 3)
+            assert next(told).status == rpc.HealthCheckResponse.SERVING
+            call(node, "Maintenance/Defragment", rpc.DefragmentRequest(), rpc.DefragmentResponse, timeout_s=60)
+            if asked:
+                assert next(told).status == rpc.HealthCheckResponse.NOT_SERVING
+                assert next(told).status == rpc.HealthCheckResponse.SERVING
+                told.cancel()
+            else:
+                with pytest.raises(grpc.RpcError):
+                    next(told)  # nothing changed until the time was over
+
+
 # ---- the rest --------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,10 @@ CONFIG = "tests/unit/kvorum/test_config.py"
 SNAPSHOTS = "tests/e2e/test_snapshots.py"
 GATEWAY = "tests/e2e/test_gateway_flags.py::test_hosts_origins_and_the_gateway_are_as_the_flags_say"
 AUTH = "tests/e2e/test_auth_flags.py"
+TLS = "tests/e2e/test_tls.py"
+MIXED_TLS = "tests/compat/test_mixed_tls.py::test_members_check_each_others_certificates"
+CERTIFICATES = "tests/unit/kvorum/test_certificates.py"
+SERVER = "tests/unit/kvorum/server/test_server.py"
 EFFECT = "tests/e2e/test_flags.py"  # on a running node, and on a real etcd beside it
 
 REFUSED_BY = f"{CONFIG}::test_what_is_not_supported_yet_is_refused_by_name"
@@ -51,6 +55,14 @@ SHOWN_BY = {
     "logger": f"{EFFECT}::test_logs_are_json_with_level_time_and_message",
     "log-outputs": f"{EFFECT}::test_logs_go_where_they_are_told_to",
     "log-level": f"{EFFECT}::test_logs_hold_what_is_as_grave_as_asked",
+    "listen-client-http-urls": f"{EFFECT}::test_plain_http_leaves_the_client_urls_for_those_of_its_own",
+    "raft-read-timeout": "tests/unit/kvorum/peer/test_wiring.py::test_timings_follow_from_two_timeouts_as_in_etcd",
+    "raft-write-timeout": "tests/unit/kvorum/peer/test_wiring.py::test_timings_follow_from_two_timeouts_as_in_etcd",
+    "experimental-compaction-batch-limit": f"{SERVER}::test_compaction_goes_in_batches_with_a_pause_between_them",
+    "experimental-compaction-sleep-interval": f"{SERVER}::test_compaction_goes_in_batches_with_a_pause_between_them",
+    "experimental-stop-grpc-service-on-defrag": (
+        f"{EFFECT}::test_health_says_not_serving_while_the_store_is_defragmented_if_asked"
+    ),
     "metrics": "tests/e2e/test_metrics.py::test_how_long_calls_take_is_told_on_request_alone",
     "enable-v2": "tests/e2e/test_v2.py::test_v2_keys_and_a_stage_that_forbids_them_exclude_each_other",
     "v2-deprecation": "tests/e2e/test_v2.py::test_v2_keys_and_a_stage_that_forbids_them_exclude_each_other",
@@ -64,6 +76,30 @@ SHOWN_BY = {
     "auth-token": f"{AUTH}::test_tokens_are_signed_by_the_method_asked_for",
     "auth-token-ttl": f"{AUTH}::test_a_simple_token_ends_when_it_is_not_used_for_its_time",
     "bcrypt-cost": f"{AUTH}::test_passwords_are_kept_as_hashes_of_the_cost_asked_for",
+    "cert-file": f"{TLS}::test_a_certificate_is_shown_and_http_is_spoken_in_both_versions",
+    "key-file": f"{TLS}::test_a_certificate_is_shown_and_http_is_spoken_in_both_versions",
+    "client-cert-file": f"{CERTIFICATES}::test_what_cannot_be_is_named_by_flag",
+    "client-key-file": f"{CERTIFICATES}::test_what_cannot_be_is_named_by_flag",
+    "client-cert-auth": f"{TLS}::test_with_client_cert_auth_only_certificates_of_the_authority_come_in",
+    "client-crl-file": f"{TLS}::test_with_client_cert_auth_only_certificates_of_the_authority_come_in",
+    "trusted-ca-file": f"{TLS}::test_with_client_cert_auth_only_certificates_of_the_authority_come_in",
+    "client-cert-allowed-hostname": f"{TLS}::test_only_a_certificate_with_an_allowed_hostname_comes_in",
+    "auto-tls": f"{TLS}::test_auto_tls_makes_certificates_once_and_keeps_them",
+    "self-signed-cert-validity": f"{TLS}::test_auto_tls_makes_certificates_once_and_keeps_them",
+    "peer-cert-file": f"{TLS}::test_a_member_without_a_certificate_that_will_do_is_kept_out",
+    "peer-key-file": f"{TLS}::test_a_member_without_a_certificate_that_will_do_is_kept_out",
+    "peer-client-cert-auth": f"{TLS}::test_a_member_without_a_certificate_that_will_do_is_kept_out",
+    "peer-trusted-ca-file": f"{TLS}::test_a_member_without_a_certificate_that_will_do_is_kept_out",
+    "peer-cert-allowed-cn": f"{TLS}::test_a_member_without_a_certificate_that_will_do_is_kept_out",
+    "peer-client-cert-file": MIXED_TLS,
+    "peer-client-key-file": MIXED_TLS,
+    "peer-crl-file": MIXED_TLS,
+    "peer-cert-allowed-hostname": MIXED_TLS,
+    "experimental-peer-skip-client-san-verification": MIXED_TLS,
+    "peer-auto-tls": "tests/compat/test_mixed_tls.py::test_members_take_each_others_made_certificates",
+    "cipher-suites": f"{TLS}::test_no_version_below_1_2_is_spoken_and_no_lower_one_than_told",
+    "tls-min-version": f"{TLS}::test_no_version_below_1_2_is_spoken_and_no_lower_one_than_told",
+    "tls-max-version": f"{TLS}::test_no_version_below_1_2_is_spoken_and_no_lower_one_than_told",
     "cors": GATEWAY,
     "host-whitelist": GATEWAY,
     "enable-grpc-gateway": GATEWAY,

@@ -1,4 +1,8 @@
-"""grpc.health.v1.Health: the service "" is SERVING as long as the member does, as etcd's is."""
+"""grpc.health.v1.Health: the service "" is SERVING as long as the member does, as etcd's is.
+
+With --experimental-stop-grpc-service-on-defrag it is not while the store is defragmented; what is asked meanwhile is
+answered all the same.
+"""
 
 from google.protobuf.message import DecodeError
 
@@ -21,11 +25,18 @@ def check(server: Server, call: Call) -> None:
     if request.service:
         call.fail(NOT_FOUND, "unknown service")
     else:
-        call.reply(SERVING)
+        call.reply(_status(server))
+
+
+def _status(server: Server) -> bytes:
+    return NOT_SERVING if server.settings.stop_grpc_on_defrag and server.commits.is_defragmenting else SERVING
 
 
 def watch(server: Server, call: Call) -> None:
-    """Says SERVING once; the stream then stays open, since that does not change while the process lives."""
+    """Says how it is, and again whenever that changes."""
+
+    def changed() -> None:
+        call.push(_status(server))
 
     def on_message(message: bytes) -> None:
         try:
@@ -33,7 +44,13 @@ def watch(server: Server, call: Call) -> None:
         except DecodeError as error:
             bad_request(call, error)
             return
-        unknown = rpc.HealthCheckResponse(status=rpc.HealthCheckResponse.SERVICE_UNKNOWN).SerializeToString()
-        call.push(unknown if request.service else SERVING)
+        if request.service:
+            unknown = rpc.HealthCheckResponse(status=rpc.HealthCheckResponse.SERVICE_UNKNOWN)
+            call.push(unknown.SerializeToString())
+            return
+        changed()
+        if server.settings.stop_grpc_on_defrag:
+            server.commits.on_defragmenting.add(changed)
 
     call.on_message = on_message
+    call.on_close = lambda: server.commits.on_defragmenting.discard(changed)

@@ -23,7 +23,18 @@ class Timings:
     probe_s: float = 4.0
     heartbeat_s: float = 5 / 3  # on a stream; its reading side gives up after read_timeout_s
     read_timeout_s: float = 5.0  # without a byte from the other side; etcd's --raft-read-timeout
-    stalled_s: float = 5.0  # not a byte was taken for this long: the peer is gone or stuck
+    stalled_s: float = 5.0  # not a byte was taken for this long: the peer is gone or stuck; --raft-write-timeout
+
+    @classmethod
+    def of(cls, *, read_timeout_s: float, write_timeout_s: float) -> "Timings":
+        """As etcd makes the rest of them: three signs of life in a reader's patience, and a probe a second before it
+        ends."""
+        return cls(
+            probe_s=read_timeout_s - 1.0,
+            heartbeat_s=read_timeout_s / 3,
+            read_timeout_s=read_timeout_s,
+            stalled_s=write_timeout_s,
+        )
 
 
 TIMINGS = Timings()

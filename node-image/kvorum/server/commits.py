@@ -31,6 +31,8 @@ class Commits:
     def __init__(self, server: "Server", on_fatal: Callable[[BaseException], None]) -> None:
         self._server = server
         self._on_fatal = on_fatal
+        self.is_defragmenting = False
+        self.on_defragmenting: set[Callable[[], None]] = set()  # told whenever that changes
         self.has_failed = False  # for want of space: its rows are pending again
         self.commit_seconds = Histogram()
         self._thread = ThreadPoolExecutor(1, "store")
@@ -116,6 +118,7 @@ class Commits:
         """
         await self.take()
         server, store = self._server, self._server.store
+        self._set_defragmenting(True)
         try:
             server.machine.checkpoint()
             copy = self._begin_defragment()
@@ -126,7 +129,13 @@ class Commits:
                 if not server.stopped:  # the store is closed; what there is of a copy goes when it is opened
                     store.finish_defragment()
         finally:
+            self._set_defragmenting(False)
             self.give_back()
+
+    def _set_defragmenting(self, is_defragmenting: bool) -> None:
+        self.is_defragmenting = is_defragmenting
+        for told in list(self.on_defragmenting):
+            told()
 
     def _begin_defragment(self) -> Callable[[], None]:
         try:

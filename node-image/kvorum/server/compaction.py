@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvorum.server.server import Server
 
-ROWS_A_SLICE = 500  # about 2 ms of the loop
-PAUSE_S = 0.001  # requests that came meanwhile go first
+ROWS_A_SLICE = 500  # about 2 ms of the loop, for which requests wait; settings may ask for fewer
 
 
 class Compaction:
@@ -37,8 +36,9 @@ class Compaction:
     def _slice(self) -> None:
         if self._server.stopped:
             return
-        if self._server.machine.compact_step(ROWS_A_SLICE):
-            self._server.loop.call_later(PAUSE_S, self._slice)
+        settings = self._server.settings
+        if self._server.machine.compact_step(min(ROWS_A_SLICE, settings.compaction_rows_max)):
+            self._server.loop.call_later(settings.compaction_pause_ms / 1000, self._slice)
             return
         self._is_running = False
         done, self._when_done = self._when_done, []

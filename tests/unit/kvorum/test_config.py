@@ -197,6 +197,17 @@ def test_zero_is_etcds_default_and_less_than_a_millisecond_is_not_zero() -> None
     assert config.quota_backend_bytes == 2 << 30
 
 
+def test_members_are_waited_for_at_least_as_long_as_etcds_wait() -> None:
+    config = load(["--raft-read-timeout=9s", "--raft-write-timeout=4999ms"], {})
+    assert (config.raft_read_timeout_ms, config.raft_write_timeout_ms) == (9_000, 5_000)
+    assert config.warnings == ("raft-write-timeout increased to minimum value: 5s",)
+
+
+@pytest.mark.parametrize(("limit", "batch"), [("1", 1), ("0", 1000), ("-1", 1000)])
+def test_a_batch_of_a_compaction_has_rows(limit: str, batch: int) -> None:
+    assert load([f"--experimental-compaction-batch-limit={limit}"], {}).compaction_batch_limit == batch
+
+
 def test_sizes_above_the_advised_ones_are_taken_with_a_warning() -> None:
     config = load([f"--quota-backend-bytes={(8 << 30) + 1}", f"--max-request-bytes={(10 << 20) + 1}"], {})
     assert (config.quota_backend_bytes, config.max_request_bytes) == ((8 << 30) + 1, (10 << 20) + 1)
@@ -219,7 +230,6 @@ OTHER_WORDS = {
     "discovery-fallback": "exit",
     "v2-deprecation": "gone",
     "proxy": "on",
-    "listen-client-http-urls": "http://127.0.0.1:1",
 }
 
 

@@ -262,6 +262,20 @@ def test_compaction_answers_a_physical_request_only_when_the_rows_are_gone(tmp_p
     run(tmp_path, 1, story)
 
 
+def test_compaction_goes_in_batches_with_a_pause_between_them(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        server = cluster.leader()
+        for n in range(9):
+            await put(server, b"k", b"%d" % n).body()
+        started = server.loop.time()
+        await propose(server, b"\x3a", rpc.CompactionRequest(revision=server.machine.revision)).body()
+        await cluster.until(lambda: not server.machine.compaction.pending, "the compaction")
+        assert server.loop.time() - started >= 4 * 0.1
+        assert server.machine.compaction.removed_count == 8
+
+    run(tmp_path, 1, story, compaction_rows_max=2, compaction_pause_ms=100)
+
+
 @pytest.mark.parametrize("mode", ["period", "revisions"])
 def test_history_is_compacted_by_itself(tmp_path: Path, mode: str) -> None:
     async def story(cluster: Cluster) -> None:
