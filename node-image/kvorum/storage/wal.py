@@ -8,7 +8,7 @@ disk is no failure: a write that found no space has not happened, and a segment 
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -134,17 +134,8 @@ class Wal:
             for name in names:
                 segments.append((name, _open_locked(disk, directory / str(name))))
             replayer = Replayer(names[0].first_index)
-            content, offset, torn = b"", 0, ""
-            for name, file in segments:
-                path = directory / str(name)
-                content = file.read()
-                offset, torn = _read_segment(path, content, replayer)
-                if torn and name != names[-1]:
-                    raise CorruptWal(path, offset, f"{torn}; but only the last segment can have been torn by a crash")
-            try:
-                replay = replayer.result()
-            except CorruptRecord as why:
-                raise CorruptWal(directory / str(names[-1]), None, str(why)) from None
+            content, offset, torn = _read_segments(directory, segments, replayer)
+            replay = _result(directory, names, replayer)
             # Only now, with the whole log found good, is anything changed.
             for leftover in disk.names(directory):
                 if leftover.endswith(_TMP):
@@ -404,6 +395,57 @@ class Wal:
         name = self._segments[-1][0] if self._segments else ""
         self._failure = WalFailed(self._directory / str(name), doing, error)
         return self._failure
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    """A log that was only read. torn: why its last record is no whole one, "" if it is; a member would cut it off."""
+
+    replay: Replay
+    segments_count: int
+    torn: str
+
+
+def read_log(directory: Path, *, disk: Disk | None = None) -> LogRead:
+    """What the log in `directory` holds, for who changes nothing of it. Raises CorruptWal, Locked, WalFailed."""
+    disk = disk or Disk()
+    names = segment_names(disk, directory)
+    if not names:
+        raise CorruptWal(directory, None, "holds no segment of a log")
+    segments: list[tuple[SegmentName, File]] = []
+    try:
+        for name in names:
+            segments.append((name, _open_locked(disk, directory / str(name))))
+        replayer = Replayer(names[0].first_index)
+        _, _, torn = _read_segments(directory, segments, replayer)
+        return LogRead(_result(directory, names, replayer), len(names), torn)
+    except OSError as error:
+        raise WalFailed(directory, "read the log", error) from error
+    finally:
+        _close(segments)
+
+
+def _read_segments(
+    directory: Path, segments: Sequence[tuple[SegmentName, File]], replayer: Replayer
+) -> tuple[bytes, int, str]:
+    """The last segment's content, the offset behind its last good record, and why the next one is torn. Raises
+    CorruptWal."""
+    content, offset, torn = b"", 0, ""
+    for name, file in segments:
+        path = directory / str(name)
+        content = file.read()
+        offset, torn = _read_segment(path, content, replayer)
+        if torn and name != segments[-1][0]:
+            raise CorruptWal(path, offset, f"{torn}; but only the last segment can have been torn by a crash")
+    return content, offset, torn
+
+
+def _result(directory: Path, names: Sequence[SegmentName], replayer: Replayer) -> Replay:
+    """Raises CorruptWal."""
+    try:
+        return replayer.result()
+    except CorruptRecord as why:
+        raise CorruptWal(directory / str(names[-1]), None, str(why)) from None
 
 
 def _open_locked(disk: Disk, path: Path) -> File:
