@@ -47,6 +47,7 @@ class Digest:
     cluster_version: str | None
     conf_state: ConfState
     auth: tuple[tuple[bytes, bytes], ...]
+    v2: tuple[int, int, int]  # its index, and the ends of its history
 
     def difference(self, other: "Digest") -> str:
         return "; ".join(
@@ -73,6 +74,7 @@ def digest_of(machine: Machine) -> Digest:
         cluster_version=machine.membership.cluster_version,
         conf_state=machine.conf_state,
         auth=tuple(row for table in (AUTH, AUTH_USERS, AUTH_ROLES) for row in store.scan(table)),
+        v2=(machine.v2.index, machine.v2.history.start_index, machine.v2.history.last_index),
     )
 
 
