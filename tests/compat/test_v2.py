@@ -314,6 +314,27 @@ def test_members_of_both_kinds_have_one_tree_through_snapshots_both_ways(
         assert "panic" not in etcd.log()
 
 
+def test_a_directory_of_etcds_brings_its_v2_keys(reference: Program, subject: Program, tmp_path: Path) -> None:
+    """Some lie in its last snapshot, some in the log behind it."""
+    node = Node(reference, tmp_path, flags=MIXED)
+    with node:
+        wait_v2(node)
+        fill([node], "first")
+        wait_until(lambda: "saved snapshot" in node.log(), CAUGHT_UP_S, "a snapshot")
+        fill([node], "then", 7)
+        deleted = ask(node, "DELETE", "/keys/first/1")
+        before = ask(node, "GET", "/keys/", recursive="true", sorted="true")
+        node.stop()
+        node.program = subject
+        node.start()
+        wait_v2(node)
+        after = ask(node, "GET", "/keys/", recursive="true", sorted="true")
+        assert without_times(after.document["node"]) == without_times(before.document["node"])
+        assert after.store_index == before.store_index + 1, "it has published itself"
+        missed = ask(node, "GET", "/keys/first/1", wait="true", waitIndex=deleted.store_index)
+        assert missed.document["action"] == "delete"
+
+
 def leading_etcd(etcd: Node, other: Node) -> None:
     """etcd leads the two that are left."""
 
