@@ -7,12 +7,18 @@ takes longer than everything else of a start.
 
 import os
 import signal
+import sys
 
 
 def main() -> None:
     if os.getpid() == 1:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)
+    if sys.argv[1:2] == ["data"]:
+        from kvorum.data import main as tools  # noqa: PLC0415 - see above
+
+        tools.main()
+        return
     from kvorum.main import main as run  # noqa: PLC0415 - see above
 
     run()
