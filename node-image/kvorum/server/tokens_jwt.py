@@ -61,7 +61,7 @@ class SignedTokens:
             claims = jwt.decode(token, self._checking_key, algorithms=[self._method], options=_ASKED)  # type: ignore[arg-type]  # its own type for them is private
             caller = _caller(claims)
             ends = float(claims.get("exp", "inf"))
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        except (jwt.PyJWTError, ValueError, TypeError):
             return None  # what it is instead of a token is its sender's affair
         if caller is not None:
             if len(self._remembered) >= REMEMBERED_MAX:
