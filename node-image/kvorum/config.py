@@ -517,7 +517,7 @@ def _checked_cost(cost: int, warnings: list[str]) -> int:
 
 
 def _client_tls(values: _Values) -> TlsSettings:
-    return TlsSettings(
+    settings = TlsSettings(
         cert_file=values.text("cert-file"),
         key_file=values.text("key-file"),
         client_cert_file=values.text("client-cert-file"),
@@ -526,8 +526,10 @@ def _client_tls(values: _Values) -> TlsSettings:
         trusted_ca_file=values.text("trusted-ca-file"),
         crl_file=values.text("client-crl-file"),
         auto_tls=values.boolean("auto-tls"),
+        allowed_cns=values.texts("client-cert-allowed-cn"),
         allowed_hostnames=values.texts("client-cert-allowed-hostname"),
     )
+    return _checked_names(settings, "client")
 
 
 def _peer_tls(values: _Values) -> TlsSettings:
@@ -543,11 +545,15 @@ def _peer_tls(values: _Values) -> TlsSettings:
         allowed_cns=values.texts("peer-cert-allowed-cn"),
         allowed_hostnames=values.texts("peer-cert-allowed-hostname"),
     )
+    return _checked_names(settings, "peer")
+
+
+def _checked_names(settings: TlsSettings, whose: str) -> TlsSettings:
     if settings.allowed_cns and settings.allowed_hostnames:
         raise _failed(
             "AllowedCN and AllowedHostname are mutually exclusive "
             f"(cn={','.join(settings.allowed_cns)}, hostname={','.join(settings.allowed_hostnames)})",
-            "Give --peer-cert-allowed-cn or --peer-cert-allowed-hostname",
+            f"Give --{whose}-cert-allowed-cn or --{whose}-cert-allowed-hostname",
         )
     return settings
 

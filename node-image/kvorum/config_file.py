@@ -17,6 +17,7 @@ import yaml
 
 from kvorum.flags import (
     BOOL,
+    CLIENT_CN,
     DURATION,
     FLAGS,
     INT,
@@ -36,6 +37,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "client-transport-security": {
         **{key: key for key in (*_TLS, "auto-tls")},
         "crl-file": "client-crl-file",
+        "allowed-cn": CLIENT_CN.name,
         "allowed-hostname": "client-cert-allowed-hostname",
     },
     "peer-transport-security": {
@@ -58,11 +60,13 @@ OURS: Final = frozenset(
         "raft-write-timeout",
     }
 )
+SETTINGS: Final[Mapping[str, Flag]] = {**FLAGS, CLIENT_CN.name: CLIENT_CN}
 NO_KEYS: Final = frozenset({"config-file", "version"})
 LISTS: Final = frozenset(  # YAML lists; every other list is a text with commas
     {
         "log-outputs",
         "cipher-suites",
+        CLIENT_CN.name,
         "client-cert-allowed-hostname",
         "peer-cert-allowed-cn",
         "peer-cert-allowed-hostname",
@@ -103,7 +107,7 @@ def keys() -> dict[str, tuple[str, ...]]:
     """Where in a file each flag is set: its key, behind that of its section."""
     places = {flag: (section, key) for section, inner in SECTIONS.items() for key, flag in inner.items()}
     renamed = {flag: (key,) for key, flag in RENAMED.items()}
-    return {name: places.get(name) or renamed.get(name) or (name,) for name in FLAGS if name not in NO_KEYS}
+    return {name: places.get(name) or renamed.get(name) or (name,) for name in SETTINGS if name not in NO_KEYS}
 
 
 def read(path: Path) -> tuple[dict[str, Setting], list[str]]:
@@ -149,7 +153,7 @@ def _entries(path: Path, document: Mapping[object, object], unknown: list[str]) 
         if name is None:
             unknown.append(key + _hint(key, top))
         elif name:
-            yield key, FLAGS[name], value
+            yield key, SETTINGS[name], value
         elif not isinstance(value, dict):
             raise BadFile(f"{path}: {key} must be a mapping of keys to values, not {_type_of(value)}")
         else:
@@ -158,7 +162,7 @@ def _entries(path: Path, document: Mapping[object, object], unknown: list[str]) 
                 if inner_name is None:
                     unknown.append(f"{key}.{inner_key}{_hint(inner_key, section)}")
                 elif inner is not None:
-                    yield f"{key}.{inner_key}", FLAGS[inner_name], inner
+                    yield f"{key}.{inner_key}", SETTINGS[inner_name], inner
 
 
 def _matched(mapping: Mapping[object, object], known: Mapping[str, str]) -> Iterator[tuple[str, str | None, object]]:

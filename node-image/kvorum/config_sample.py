@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Final
 
-from kvorum.config_file import LISTS, OURS, keys
-from kvorum.flags import BOOL, DURATION, GROUPS, INT, UINT, UINT32, Flag, Status, parse_duration_ns
+from kvorum.config_file import LISTS, OURS, SETTINGS, keys
+from kvorum.flags import BOOL, DURATION, FLAGS, GROUPS, INT, UINT, UINT32, Flag, Status, parse_duration_ns
 
 WIDTH: Final = 100
 FOLLOWING: Final = {"data-dir": "NAME.etcd", "initial-cluster": "NAME=initial-advertise-peer-urls"}
@@ -25,10 +25,9 @@ def sample() -> str:
     lines = [HEAD.rstrip("\n")]
     places = keys()
     sections: dict[str, list[Flag]] = {}
-    for _, flags in GROUPS:
-        for flag in flags:
-            if len(where := places.get(flag.name, ())) == 2:
-                sections.setdefault(where[0], []).append(flag)
+    for flag in SETTINGS.values():
+        if len(where := places.get(flag.name, ())) == 2:
+            sections.setdefault(where[0], []).append(flag)
     for title, flags in GROUPS:
         keyed = [flag for flag in flags if flag.name in places]
         if keyed:
@@ -60,6 +59,8 @@ def _explained(flag: Flag, key: str) -> str:
         parts.append(f"Without a value: {FOLLOWING[flag.name]}")
     if flag.name in OURS:
         parts.append("An etcd has this as a flag alone, and ignores it in a file")
+    elif flag.name not in FLAGS:
+        parts.append(f"The flag is ours: --{flag.name}")
     elif key != flag.name:
         parts.append(f"The flag is --{flag.name}")
     return ". ".join(parts)

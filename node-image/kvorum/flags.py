@@ -359,7 +359,9 @@ FLAGS: Mapping[str, Flag] = {flag.name: flag for _, flags in GROUPS for flag in 
 # Ours, not etcd's.
 CLAIM = Flag("claim-etcd-version", TEXT, ETCD_VERSION, HONOURED, "the etcd version to claim, for tests of dialects")
 PRINT_SAMPLE = Flag("print-config-sample", BOOL, "false", HONOURED, "print a config file with every key and its default, and end")
-OWN = (CLAIM, PRINT_SAMPLE)
+# Of etcd's file, where no flag of etcd's is for it: the key allowed-cn in client-transport-security.
+CLIENT_CN = Flag("client-cert-allowed-cn", LIST, "", HONOURED, "the common name of a client's certificate must be one of these")
+OWN = (CLAIM, PRINT_SAMPLE, CLIENT_CN)
 # fmt: on
 KNOWN: Mapping[str, Flag] = {**FLAGS, **{flag.name: flag for flag in OWN}}
 

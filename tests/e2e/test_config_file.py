@@ -1,20 +1,23 @@
 """Three members, each from a config file with the keys that people's files have, and no other; on either engine.
 
-The keys are those of a file that many guides pass on. No etcd 3.5 has two of them: `debug`, and on one member `wal-log`.
+The keys are those of a file that many guides pass on. Two of them no etcd 3.5 has: `debug`, and one member's `wal-log`.
 """
 
 import json
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+import grpc
 import pytest
 import yaml
 from kvorum.etcdpb import rpc_pb2 as rpc
 
 from tests.e2e.test_flags import call, put
+from tests.kit.certificates import Authority, Pair
 from tests.kit.deadline import wait_until
 from tests.kit.processes import Node, Program, etcd_program, kvorum_program
 
@@ -89,6 +92,14 @@ def ask(url: str, *, method: str = "GET", form: dict[str, str] | None = None) ->
         return answer.status, dict(answer.headers), answer.read()
 
 
+def is_put(node: Node, key: bytes, value: bytes) -> bool:
+    try:
+        put(node, key, value)
+    except grpc.RpcError:
+        return False
+    return True
+
+
 def value_at(node: Node, key: bytes) -> bytes:
     answer = call(node, "KV/Range", rpc.RangeRequest(key=key), rpc.RangeResponse)
     return bytes(answer.kvs[0].value) if answer.kvs else b""
@@ -123,7 +134,7 @@ def test_three_members_run_from_the_files_that_people_have(nodes: list[Node], pr
     assert float(quota.rpartition(" ")[2]) == 4 << 30
 
     first.kill()
-    put(second, b"leader", b"pg-1")
+    wait_until(lambda: is_put(second, b"leader", b"pg-1"), SOON_S, "a put while another may have to be elected")
     first.start()
     first.wait_healthy()
     assert wait_until(lambda: value_at(first, b"leader") == b"pg-1", SOON_S, "it has caught up")
@@ -134,3 +145,45 @@ def test_three_members_run_from_the_files_that_people_have(nodes: list[Node], pr
         assert "wal-log (no etcd ever had it; wal-dir says where the log lies)" in first.log()
         assert "wal-log" not in second.log()
         assert "ETCD_NAME" in first.log()
+
+
+def test_a_file_may_name_whom_a_client_must_be(program: Program, tmp_path: Path) -> None:
+    """For allowed-cn of clients an etcd has no flag."""
+    ca = Authority(tmp_path / "ca")
+    server = ca.sign("server")
+    wanted, another = (ca.sign(name, common_name=name) for name in ("wanted", "another"))
+    node = FiledNode(program, tmp_path)
+    client_url = f"https://127.0.0.1:{node.client_port}"
+    content = {
+        "data-dir": str(tmp_path / "data"),
+        "listen-client-urls": client_url,
+        "advertise-client-urls": client_url,
+        "listen-peer-urls": node.peer_url,
+        "initial-advertise-peer-urls": node.peer_url,
+        "initial-cluster": f"default={node.peer_url}",
+        "client-transport-security": {
+            "cert-file": str(server.cert),
+            "key-file": str(server.key),
+            "trusted-ca-file": str(ca.cert),
+            "client-cert-auth": True,
+            "allowed-cn": ["wanted", "also wanted"],
+        },
+    }
+    node.config_path.write_text(yaml.safe_dump(content))
+    node.start()
+    try:
+        wait_until(lambda: version_for(client_url, ca, wanted) is not None, SOON_S, "it comes in")
+        assert version_for(client_url, ca, another) is None
+    finally:
+        node.kill()
+
+
+def version_for(url: str, ca: Authority, pair: Pair) -> str | None:
+    """What a client of this certificate is told; None where it does not come in."""
+    context = ssl.create_default_context(cafile=str(ca.cert))
+    context.load_cert_chain(pair.cert, pair.key)
+    try:
+        with urlopen(f"{url}/version", timeout=30, context=context) as answer:
+            return str(json.loads(answer.read())["etcdserver"])
+    except OSError:
+        return None

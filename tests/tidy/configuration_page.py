@@ -2,6 +2,7 @@
 
 from kvorum.config_file import LISTS, MISTAKEN, OURS, keys
 from kvorum.config_sample import sample
+from kvorum.flags import FLAGS
 
 PAGE = """<!-- Made by `make generate` out of node-image/kvorum/flags.py. Do not edit. -->
 # Configuration
@@ -47,7 +48,8 @@ def page() -> str:
     rows = []
     for name, where in keys().items():
         if where != (name,) or name in OURS:
-            note = "ours: an etcd has the flag alone, and ignores the key" if name in OURS else ""
+            note = "the key is ours: an etcd has the flag alone, and ignores it in a file" if name in OURS else ""
+            note = note if name in FLAGS else "the flag is ours: an etcd has the key alone"
             rows.append(f"| `{'.'.join(where)}` | `--{name}` | {note} |\n")
     mistaken = " and ".join(f"`{key}` ({why})" for key, why in MISTAKEN.items())
     lists = sorted({f"`{where[-1]}`" for name, where in keys().items() if name in LISTS})

@@ -83,6 +83,7 @@ SHOWN_BY = {
     "client-cert-auth": f"{TLS}::test_with_client_cert_auth_only_certificates_of_the_authority_come_in",
     "client-crl-file": f"{TLS}::test_with_client_cert_auth_only_certificates_of_the_authority_come_in",
     "trusted-ca-file": f"{TLS}::test_with_client_cert_auth_only_certificates_of_the_authority_come_in",
+    "client-cert-allowed-cn": "tests/e2e/test_config_file.py::test_a_file_may_name_whom_a_client_must_be",
     "client-cert-allowed-hostname": f"{TLS}::test_only_a_certificate_with_an_allowed_hostname_comes_in",
     "auto-tls": f"{TLS}::test_auto_tls_makes_certificates_once_and_keeps_them",
     "self-signed-cert-validity": f"{TLS}::test_auto_tls_makes_certificates_once_and_keeps_them",

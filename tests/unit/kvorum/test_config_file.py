@@ -42,6 +42,7 @@ def test_every_flag_has_one_key_of_its_own() -> None:
     places = list(config_file.keys().values())
     assert len(set(places)) == len(places)
     assert set(FLAGS) - set(config_file.keys()) == {"config-file", "version"}
+    assert set(config_file.keys()) - set(FLAGS) == {"client-cert-allowed-cn"}
 
 
 def test_sections_hold_what_flags_tell_apart_by_a_prefix(tmp_path: Path) -> None:
