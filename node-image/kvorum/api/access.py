@@ -7,8 +7,10 @@ hosts that may be asked for keeps such pages out. Over TLS the certificate does 
 from collections.abc import Iterable
 
 from kvorum.net.listener import Exchange, HttpHandler, HttpRequest, HttpResponse
+from kvorum.wire import websocket
 
 EVERYTHING = "*"
+TEXT = ("Content-Type", "text/plain; charset=utf-8")
 METHODS = ("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
 HEADERS = ("Access-Control-Allow-Headers", "accept, content-type, authorization")
 
@@ -25,14 +27,17 @@ class Access:
         if not exchange.secure and EVERYTHING not in self._hosts:
             host = host_of(request)
             if host not in self._hosts:
-                exchange(HttpResponse(421, _why_not(host).encode(), [("Content-Type", "text/plain; charset=utf-8")]))
+                exchange(HttpResponse(421, _why_not(host).encode(), [TEXT]))
                 return
         origin = request.headers.get("origin", "")
         if EVERYTHING in self._origins:
             exchange.headers = _allowed(EVERYTHING)
         elif origin in self._origins:
             exchange.headers = _allowed(origin)
-        if request.method == "OPTIONS":
+        if origin and not exchange.headers and websocket.is_asked_for(request.headers):
+            # A browser asks nobody before it lets a page open one, and keeps no answer from it.
+            exchange(HttpResponse(403, f"--cors does not allow pages of {origin}\n".encode(), [TEXT]))
+        elif request.method == "OPTIONS":
             exchange(HttpResponse(200))
         else:
             self._handle(request, exchange)

@@ -14,13 +14,14 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import Message
 
 from kvorum.api import proto_json
+from kvorum.api.gateway_socket import Conversation, open_socket
 from kvorum.api.proto_json import BadJson, Object
 from kvorum.etcdpb import election_pb2, lock_pb2
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import NOT_COUNTED, Call, MethodCounts
 from kvorum.net.listener import Exchange, HttpRequest, HttpResponse, HttpStream
 from kvorum.state import refusal
-from kvorum.wire import grpc
+from kvorum.wire import grpc, websocket
 from kvorum.wire.grpc import Code
 
 Handler = Callable[[Call], None]
@@ -172,6 +173,18 @@ class Gateway:
         self._message_bytes_max = message_bytes_max
 
     def handle(self, request: HttpRequest, exchange: Exchange) -> None:
+        if websocket.is_asked_for(request.headers):
+            open_socket(request, exchange, self._converse, message_bytes_max=2 * self._message_bytes_max)
+        else:
+            self._answer(request, exchange)
+
+    def _converse(self, request: HttpRequest, exchange: Exchange) -> Conversation | None:
+        """A call whose client may say more than the request's body."""
+        call = self._answer(request, exchange, goes_on=True)
+        return None if call is None else Messages(self, call)
+
+    def _answer(self, request: HttpRequest, exchange: Exchange, *, goes_on: bool = False) -> "GatewayCall | None":
+        """The call, where there is one. goes_on: the end of the body is not the end of what the client says."""
         path = request.path
         method = METHODS.get("/v3/" + path.removeprefix("/v3beta/") if path.startswith("/v3beta/") else path)
         if method is None:
@@ -179,19 +192,20 @@ class Gateway:
         elif request.method != "POST":
             refuse(exchange, refusal.UNIMPLEMENTED, "Method Not Allowed")
         else:
-            self._call(method, request, exchange)
+            return self._call(method, request, exchange, goes_on=goes_on)
+        return None
 
-    def _call(self, method: Method, request: HttpRequest, exchange: Exchange) -> None:
+    def _call(self, method: Method, request: HttpRequest, exchange: Exchange, *, goes_on: bool) -> "GatewayCall | None":
         try:
             timeout_s = _timeout_s(request)
-            messages = self._messages(method, request)
+            messages = self.messages(method, request.body)
             first = next(messages, None)
         except BadJson as bad:
             refuse(exchange, refusal.INVALID_ARGUMENT, str(bad))
-            return
+            return None
         except grpc.BadMessage as bad:
             refuse(exchange, bad.status.code, bad.status.message)
-            return
+            return None
         counts = self._counts.get(method.path, NOT_COUNTED)
         counts.started += 1
         call = GatewayCall(method, request, exchange, timeout_s, counts)
@@ -199,22 +213,26 @@ class Gateway:
         if handler is not None:
             call.body = b"" if first is None else first
             handler(call)
-            return
+            return None
         handler = self._streams.get(method.path)
         if handler is None:
             service, _, name = method.path[1:].partition("/")
             call.fail(Code.UNIMPLEMENTED, f"unknown method {name} for service {service}")
-            return
+            return None
         call.streams = True
         handler(call)
         if first is None and not method.many:
             first = b""
         call.feed(first, messages if method.many else iter(()))
+        if goes_on and method.many:
+            return call
+        call.end()
+        return None
 
-    def _messages(self, method: Method, request: HttpRequest) -> Iterator[bytes]:
-        """What the body holds, as messages of gRPC. Raises BadJson and grpc.BadMessage, each when it comes to it."""
+    def messages(self, method: Method, body: bytes) -> Iterator[bytes]:
+        """What a body holds, as messages of gRPC. Raises BadJson and grpc.BadMessage, each when it comes to it."""
         try:
-            text = request.body.decode()
+            text = body.decode()
         except UnicodeDecodeError:
             raise BadJson("proto: syntax error: invalid UTF-8") from None
         for document in proto_json.documents(text):
@@ -227,6 +245,25 @@ class Gateway:
         if len(encoded) > self._message_bytes_max:
             raise grpc.BadMessage(grpc.too_large(len(encoded), self._message_bytes_max))
         return encoded
+
+
+class Messages:
+    """What a client that speaks WebSocket says after its first message: a Conversation."""
+
+    def __init__(self, gateway: Gateway, call: "GatewayCall") -> None:
+        self._gateway = gateway
+        self._call = call
+
+    def more(self, text: bytes) -> None:
+        call = self._call
+        try:
+            for message in self._gateway.messages(call.method, text):
+                if call.on_message is not None:
+                    call.on_message(message)
+        except BadJson as bad:
+            call.end_by(refusal.INVALID_ARGUMENT, str(bad))
+        except grpc.BadMessage as bad:
+            call.end_by(bad.status.code, bad.status.message)
 
 
 def _timeout_s(request: HttpRequest) -> float | None:
@@ -289,7 +326,7 @@ class GatewayCall:
         self.timeout_s = timeout_s
         self._counts = counts
         self._opened_at = time.perf_counter()
-        self._method = method
+        self.method = method
         self._request = request
         self._exchange = exchange
         self._stream: HttpStream | None = None
@@ -300,7 +337,7 @@ class GatewayCall:
 
     @property
     def path(self) -> str:
-        return self._method.path
+        return self.method.path
 
     @property
     def common_name(self) -> str | None:
@@ -339,8 +376,19 @@ class GatewayCall:
                 message = next(more, None)
             except (BadJson, grpc.BadMessage):
                 message = None
+
+    def end(self) -> None:
+        """The client says no more."""
         if self.on_end is not None:
             self.on_end()
+
+    def end_by(self, code: int, message: str) -> None:
+        """For a mistake of the client's."""
+        told = self._on_close
+        self.finish(code, message)
+        self.cancelled = True
+        if told is not None:
+            told()
 
     def _left(self) -> None:
         """The client is gone."""
@@ -358,11 +406,7 @@ class GatewayCall:
 
     def _expire(self) -> None:
         """The client waits no longer, by its own word, but for this answer."""
-        told = self._on_close
-        self.finish(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
-        self.cancelled = True
-        if told is not None:
-            told()
+        self.end_by(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
 
     # Answers
 
@@ -373,7 +417,7 @@ class GatewayCall:
         elif not self.cancelled:
             self._count_end(Code.OK)
             self._let_go()
-            text = proto_json.write(self._method.response.FromString(body))
+            text = proto_json.write(self.method.response.FromString(body))
             self._exchange(HttpResponse(200, text.encode(), ANSWERED))
 
     def fail(self, code: int, message: str) -> None:
@@ -388,7 +432,7 @@ class GatewayCall:
             stream.on_close = self._left
             stream.on_writable = self._writable
         self._counts.sent += 1
-        text = proto_json.write(self._method.response.FromString(body))
+        text = proto_json.write(self.method.response.FromString(body))
         stream.write(f'{{"result":{text}}}\n'.encode())
 
     def _writable(self) -> None:

@@ -196,6 +196,9 @@ class H2Exchange:
             self._stream.send_headers(_block(status, [*self.headers, *headers]))
         return self
 
+    def upgrade(self, headers: Sequence[tuple[str, str]], on_data: Callable[[bytes], None]) -> None:
+        return None
+
     @property
     def buffered_bytes(self) -> int:
         return self._stream.queued_bytes

@@ -90,6 +90,13 @@ class Exchange(Protocol):
         """Sends the head at once. The end of the request's body does not end the stream."""
         ...
 
+    def upgrade(self, headers: Sequence[tuple[str, str]], on_data: Callable[[bytes], None]) -> HttpStream | None:
+        """Instead of an answer: the connection goes on in another protocol (101), whose bytes come and go as they are.
+
+        None where it cannot: over HTTP/2, and where the client did not wait for the answer.
+        """
+        ...
+
 
 HttpHandler = Callable[[HttpRequest, Exchange], None]
 
@@ -461,6 +468,11 @@ class _HttpPort(_Port):
         return self._transport
 
     def data_received(self, data: bytes) -> None:
+        if self._answering is not None and self._answering.on_data is not None:
+            self._answering.on_data(data)
+            if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+                self._transport.pause_reading()  # who does not read is not read either
+            return
         self._waiting += self._reader.feed(data)
         if self._reader.take_continue() and self._idle:
             self._transport.write(http1.CONTINUE)
@@ -501,6 +513,11 @@ class _HttpPort(_Port):
 
     # For the exchange
 
+    @property
+    def is_between_requests(self) -> bool:
+        """Behind the request under way the client has said nothing."""
+        return self._reader.idle and not self._waiting
+
     def is_answering(self, exchange: "_Exchange") -> bool:
         return self._answering is exchange
 
@@ -526,8 +543,11 @@ class _HttpPort(_Port):
 
     def _go_on(self) -> None:
         exchange = self._answering
-        if exchange is not None and exchange.on_writable is not None:
-            exchange.on_writable()
+        if exchange is not None:
+            if exchange.on_data is not None:
+                self._transport.resume_reading()
+            if exchange.on_writable is not None:
+                exchange.on_writable()
         self._take_waiting()
 
     def eof_received(self) -> bool:
@@ -557,13 +577,24 @@ class _HttpPort(_Port):
 class _Exchange:
     """One request of HTTP/1.1 and its answer, whole or in chunks: an Exchange, and its own HttpStream."""
 
-    __slots__ = ("_keep_alive", "_port", "_streaming", "_transport", "headers", "on_close", "on_writable", "request")
+    __slots__ = (
+        "_keep_alive",
+        "_port",
+        "_streaming",
+        "_transport",
+        "headers",
+        "on_close",
+        "on_data",
+        "on_writable",
+        "request",
+    )
 
     def __init__(self, port: _HttpPort, transport: asyncio.Transport, request: http1.Request) -> None:
         self.request = request
         self.headers: Sequence[tuple[str, str]] = ()
         self.on_close: Callable[[], None] | None = None
         self.on_writable: Callable[[], None] | None = None
+        self.on_data: Callable[[bytes], None] | None = None  # once the connection speaks another protocol
         self._port = port
         self._transport = transport
         self._streaming = False
@@ -604,18 +635,32 @@ class _Exchange:
             )
         return self
 
+    def upgrade(self, headers: Sequence[tuple[str, str]], on_data: Callable[[bytes], None]) -> HttpStream | None:
+        if not self.request.minor or not self._port.is_between_requests:
+            return None
+        if not self._transport.is_closing():
+            self._require_unanswered()
+            self._streaming = True
+            self.on_data = on_data
+            self._transport.write(http1.response_head(101, headers))
+        return self
+
     @property
     def buffered_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
-        if data and self.request.method != "HEAD" and not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        if self.on_data is not None:
+            self._transport.write(data)
+        elif data and self.request.method != "HEAD":
             self._transport.write(http1.chunk(data) if self.request.minor else data)
 
     def close(self) -> None:
         if self._transport.is_closing():
             return
-        if self.request.minor and self.request.method != "HEAD":
+        if self.on_data is None and self.request.minor and self.request.method != "HEAD":
             self._transport.write(http1.LAST_CHUNK)
         self._end(keep_alive=self._keep_alive)
 
@@ -624,13 +669,13 @@ class _Exchange:
         assert not answered, f"{self.request.method} {self.request.target} was answered twice"
 
     def _end(self, *, keep_alive: bool) -> None:
-        self.on_close = self.on_writable = None
+        self.on_close = self.on_writable = self.on_data = None
         self._streaming = False
         self._port.answered(keep_alive=keep_alive)
 
     def lost(self) -> None:
         on_close = self.on_close
-        self.on_close = self.on_writable = None  # no handler's closure keeps this alive in a circle
+        self.on_close = self.on_writable = self.on_data = None  # no handler's closure keeps this alive in a circle
         if on_close is not None:
             on_close()
 

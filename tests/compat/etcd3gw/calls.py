@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from etcd3gw import client as connect  # type: ignore[import-not-found]  # in a folder of its own, tests/kit/packages.py
-from etcd3gw.exceptions import Etcd3Exception  # type: ignore[import-not-found]
+from etcd3gw.exceptions import Etcd3Exception  # type: ignore[import-not-found]  # likewise
 
 
 def call(name: str, ask: Callable[[], Any]) -> None:

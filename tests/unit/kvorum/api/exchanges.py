@@ -26,6 +26,8 @@ class Told:
         self.status = 0
         self.chunks: list[bytes] = []
         self.closed = False
+        self.agreed: dict[str, str] = {}
+        self.on_data: Callable[[bytes], None] | None = None
         self.buffered_bytes = 0
 
     def __call__(self, response: HttpResponse) -> None:
@@ -36,6 +38,11 @@ class Told:
     def open(self, status: int, headers: Sequence[tuple[str, str]] = ()) -> "Told":
         assert self.status == 0, "answered twice"
         self.status = status
+        return self
+
+    def upgrade(self, headers: Sequence[tuple[str, str]], on_data: Callable[[bytes], None]) -> "Told | None":
+        self.status = 101
+        self.agreed, self.on_data = dict(headers), on_data
         return self
 
     def write(self, data: bytes) -> None:
