@@ -1,6 +1,7 @@
 """`kvorum data …`: its arguments, what it prints, and how it ends: 0, 1 for damage or a refusal, 2 for wrong usage."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ PROGRAM = "kvorum data"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    logging.getLogger("kvorum").setLevel(logging.ERROR)  # a node's log is told of a take-over; here it was asked for
     given = parser().parse_args(sys.argv[2:] if arguments is None else arguments)
     try:
         status: int = given.run(given)

@@ -55,8 +55,7 @@ def state_of(member: StoppedMember) -> Iterator[Machine]:
         yield machine
     finally:
         if isinstance(store, LmdbStore):
-            store.take_back()  # what was applied here is not for the disk
-            store.close()
+            store.close()  # without a commit: what was applied here is not for the disk
 
 
 def apply_log(machine: Machine, member: StoppedMember) -> None:
