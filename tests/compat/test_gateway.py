@@ -5,6 +5,7 @@ KVORUM_SEED=n repeats the random part, whose seed is printed; a long run of it i
 and the compared etcd's have those of one.
 """
 
+import asyncio
 import base64
 import hashlib
 import http.client
@@ -15,12 +16,13 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import pytest
 
 from tests.compat.differential import gateway
@@ -29,7 +31,7 @@ from tests.kit.deadline import wait_until
 from tests.kit.processes import Node, Program
 
 DEADLINE_S = 60.0
-OPERATIONS = 1000
+OPERATIONS = 500
 STREAMS = {"/v3/watch", "/v3/lease/keepalive", "/v3/election/observe", "/v3/maintenance/snapshot"}
 LOCAL_NAMES = {"cluster_id", "member_id", "raft_term"}
 MIB = 1 << 20
@@ -254,7 +256,7 @@ def test_curl_reads_a_watch(pair: Pair) -> None:
     for node in pair:
         ask(node, "/v3/kv/put", json.dumps({"key": key("curl"), "value": "MQ=="}))
         run = subprocess.run(
-            [curl, "--silent", "--no-buffer", "--max-time", "2", "--noproxy", "*", f"{node.endpoint}/v3/watch"]
+            [curl, "--silent", "--no-buffer", "--max-time", "1", "--noproxy", "*", f"{node.endpoint}/v3/watch"]
             + ["--data", watching(key=key("curl"), start_revision="1")],
             capture_output=True,
             timeout=DEADLINE_S,
@@ -263,6 +265,59 @@ def test_curl_reads_a_watch(pair: Pair) -> None:
         assert run.returncode == 28, run  # its time was over, and the stream was not
         told.append([sorted(json.loads(line)["result"]) for line in run.stdout.splitlines()])
     assert told[0] == told[1]
+
+
+# WebSocket
+
+
+async def said_over(node: Node, path: str, messages: Sequence[str], answers_count: int) -> list[object]:
+    """What comes back over a WebSocket: documents, and None where the server ends it."""
+    told: list[object] = []
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{node.endpoint}{path}", max_msg_size=0) as socket,
+    ):
+        for message in messages:
+            await socket.send_str(message)
+        while len(told) < answers_count:
+            answer = await socket.receive(timeout=DEADLINE_S)
+            told.append(plain(answer.json()) if answer.type is aiohttp.WSMsgType.TEXT else None)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("path", "messages", "answers_count"),
+    [
+        ("watch", ['{"create_request":{"key":"d3M=","watch_id":3}}', '{"cancel_request":{"watch_id":"3"}}'], 2),
+        ("lease/keepalive", ['{"ID":1}{"ID":2}', '{"ID":3}'], 3),
+        ("kv/range", ['{"key":"d3M="}', "not looked at"], 2),
+        ("kv/put", [json.dumps({"key": "d3M=", "value": "AAAA" * 50_000})], 2),
+    ],
+)
+def test_websockets_are_answered_as_by_etcd(pair: Pair, path: str, messages: list[str], answers_count: int) -> None:
+    for version in ("v3", "v3beta"):
+        left, right = (asyncio.run(said_over(node, f"/{version}/{path}", messages, answers_count)) for node in pair)
+        assert without_revisions(left) == without_revisions(right)
+
+
+def without_revisions(document: Any) -> Any:
+    return re.sub(r'"revision": "\d+"', "", json.dumps(document))
+
+
+def test_a_watch_over_websocket_ends_with_its_client(pair: Pair) -> None:
+    before = watchers(pair.subject)
+
+    async def watch() -> None:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{pair.subject.endpoint}/v3/watch") as socket,
+        ):
+            await socket.send_str(watching(key=key("ws")))
+            assert "created" in (await socket.receive_json(timeout=DEADLINE_S))["result"]
+            assert await asyncio.to_thread(watchers, pair.subject) == before + 1
+
+    asyncio.run(watch())
+    wait_until(lambda: watchers(pair.subject) == before, DEADLINE_S, "the watch ends with its client")
 
 
 # Locks and elections

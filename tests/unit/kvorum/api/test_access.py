@@ -69,3 +69,11 @@ def test_options_asks_nothing_of_the_server() -> None:
     told = ask(post("/v3/kv/put", method="OPTIONS"))
     assert told.whole == HttpResponse(200)
     assert len(told.headers) == 3
+
+
+def test_a_page_of_another_origin_opens_no_websocket() -> None:
+    asked = {"connection": "upgrade", "upgrade": "websocket"}
+    assert ask(post("/v3/watch", origin="http://z", **asked), origins=("http://x",)).status == 403
+    assert ask(post("/v3/watch", origin="http://x", **asked), origins=("http://x",)).status == 200
+    assert ask(post("/v3/watch", origin="http://z", **asked)).status == 200
+    assert ask(post("/v3/watch", **asked), origins=("http://x",)).status == 200  # no page at all

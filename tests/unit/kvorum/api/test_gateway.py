@@ -12,6 +12,7 @@ from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 
 from tests.unit.kvorum.api.exchanges import Told, post
+from tests.unit.kvorum.wire.websocket_frames import frame
 
 MESSAGE_BYTES_MAX = 1000
 DEADLINE_S = 20.0
@@ -265,3 +266,130 @@ def test_an_answer_in_time_ends_the_timeout() -> None:
         assert toy.ask("/v3/kv/range", grpc_timeout="soon").status == 400
 
     run(story)
+
+
+# WebSocket
+
+HANDSHAKE = {
+    "connection": "Upgrade",
+    "upgrade": "websocket",
+    "sec_websocket_key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "sec_websocket_version": "13",
+}
+
+
+class Page:
+    """A client that speaks WebSocket, from its handshake on."""
+
+    def __init__(self, toy: Toy, path: str, **headers: str) -> None:
+        self.told = toy.ask(path, b"", **{"method": "GET", **HANDSHAKE, **headers})
+
+    def say(self, *frames: bytes) -> None:
+        assert self.told.on_data is not None
+        self.told.on_data(b"".join(frames))
+
+    def heard(self) -> list[object]:
+        """Messages as JSON; `pong`; the code of a close."""
+        told: list[object] = []
+        data = b"".join(self.told.chunks)
+        self.told.chunks.clear()
+        while data:
+            size = data[1]
+            at = 2
+            if size == 126:
+                size, at = int.from_bytes(data[2:4], "big"), 4
+            payload, kind = data[at : at + size], data[0] & 15
+            other = "pong" if kind == 10 else int.from_bytes(payload[:2], "big")
+            told.append(json.loads(payload) if kind == 1 else other)
+            data = data[at + size :]
+        return told
+
+
+def test_over_websocket_each_message_is_a_document_both_ways() -> None:
+    toy = Toy()
+    page = Page(toy, "/v3/watch")
+    assert page.told.agreed["Sec-WebSocket-Accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    assert toy.calls == []
+    heard: list[bytes] = []
+
+    def handler(call: Call) -> None:
+        toy.calls.append(call)
+        call.on_message = heard.append
+        call.on_end = lambda: heard.append(b"end")
+
+    toy = Toy(handler)
+    page = Page(toy, "/v3/watch")
+    page.say(frame(1, b'{"cancel_request":{"watch_id":1}}'))
+    page.say(frame(1, b'{"cancel_request":{"watch_id":2}}{"cancel_request":'), frame(9, b""))
+    (call,) = toy.calls
+    assert [message.hex() for message in heard] == ["12020801", "12020802"]
+    answers = page.heard()
+    assert answers[0] == {"error": "unexpected EOF", "message": "unexpected EOF", "code": 3}
+    assert answers[1:] == [1000]
+    assert call.cancelled
+    assert page.told.closed
+
+
+def test_over_websocket_answers_go_on_until_the_client_says_goodbye() -> None:
+    toy = Toy()
+    page = Page(toy, "/v3beta/watch")
+    page.say(frame(1, b"{}"))
+    (call,) = toy.calls
+    gone: list[str] = []
+    call.on_close = lambda: gone.append("gone")
+    call.push(rpc.WatchResponse(created=True).SerializeToString())
+    page.say(frame(9, b"?"))
+    call.push(rpc.WatchResponse(watch_id=2).SerializeToString())
+    assert page.heard() == [{"result": {"created": True}}, "pong", {"result": {"watch_id": "2"}}]
+    page.say(frame(8, (1001).to_bytes(2, "big")), frame(9))
+    assert (page.heard(), gone, page.told.closed) == ([1001], ["gone"], True)
+    call.push(b"")
+    assert page.heard() == []
+
+
+def test_over_websocket_a_call_without_a_stream_ends_with_its_answer() -> None:
+    toy = Toy(lambda call: call.reply(rpc.RangeResponse(count=1).SerializeToString()))
+    page = Page(toy, "/v3/kv/range")
+    page.say(frame(1, b"{}"), frame(1, b"{}"))
+    assert page.heard() == [{"count": "1"}, 1000]
+    page = Page(toy, "/v3/nothing")
+    page.say(frame(1, b"{}"))
+    assert page.heard() == [{"error": "Not Found", "message": "Not Found", "code": 5}, 1000]
+
+
+def test_over_websocket_the_client_may_vanish_or_break_the_protocol() -> None:
+    toy = Toy()
+    for end in ("vanish", "break", "too large"):
+        page = Page(toy, "/v3/watch")
+        page.say(frame(1, b"{}"))
+        call = toy.calls[-1]
+        gone: list[str] = []
+        call.on_close = lambda gone=gone: gone.append("gone")
+        if end == "vanish":
+            page.told.leave()
+        else:
+            page.say(b"\x81\x05Hello" if end == "break" else frame(1, bytes(2 * MESSAGE_BYTES_MAX + 1)))
+        assert gone == ["gone"], end
+        assert page.heard() == {"vanish": [], "break": [1002], "too large": [1009]}[end]
+
+
+def test_a_token_may_come_as_a_subprotocol() -> None:
+    toy = Toy()
+    page = Page(toy, "/v3/watch", sec_websocket_protocol="Bearer, abc.1")
+    assert page.told.agreed["Sec-WebSocket-Protocol"] == "Bearer"
+    page.say(frame(1, b"{}"))
+    assert toy.calls[0].metadata("authorization") == "abc.1"
+    assert "Sec-WebSocket-Protocol" not in Page(toy, "/v3/watch", sec_websocket_protocol="chat").told.agreed
+
+
+def test_what_is_no_handshake_is_refused() -> None:
+    toy = Toy()
+    for wrong in ({"sec_websocket_version": "8"}, {"sec_websocket_key": "x"}, {"method": "POST"}):
+        assert Page(toy, "/v3/watch", **wrong).told.status == 400
+
+
+def test_pongs_are_not_piled_up_for_who_does_not_read() -> None:
+    page = Page(Toy(), "/v3/watch")
+    page.told.buffered_bytes = 1 << 20
+    page.say(frame(9, b"?"))
+    assert page.heard() == []

@@ -117,11 +117,24 @@ class Toy:
             stream = respond.open(200, [("Content-Type", "text/plain")])
             stream.on_close = lambda: self.closed.append(request.path)
             self.streams.append(stream)
+        elif request.path == "/echo":
+            raw = respond.upgrade([("Upgrade", "echo"), ("Connection", "Upgrade")], lambda data: self._echo(raw, data))
+            if raw is None:
+                respond(HttpResponse(400))
+            else:
+                raw.on_close = lambda: self.closed.append(request.path)
         elif request.path == "/big":
             respond(HttpResponse(200, bytes(100_000)))
         else:
             text = f"{request.method} {request.path} {request.body.decode()}"
             respond(HttpResponse(200, text.encode(), [("Content-Type", "text/plain")]))
+
+    def _echo(self, raw: HttpStream | None, data: bytes) -> None:
+        assert raw is not None
+        if data == b"bye":
+            raw.close()
+        else:
+            raw.write(data)
 
     def run(self, awaitable: Awaitable[T]) -> T:
         async def wait() -> T:
@@ -677,6 +690,34 @@ def test_a_second_answer_is_a_mistake_of_ours(toy: Toy) -> None:
     with pytest.raises(AssertionError, match="answered twice"):
         toy.do(lambda: stream(HttpResponse(200)))
     connection.close()
+
+
+def test_a_connection_may_go_on_in_another_protocol(toy: Toy) -> None:
+    connection = toy.connect()
+    connection.sendall(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert head_of(connection) == b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"
+    for data in (b"GET / HTTP/1.1\r\n\r\n", b"\xff\0\xff"):
+        connection.sendall(data)
+        assert receive(connection, len(data)) == data
+    connection.sendall(b"bye")
+    assert read_all(connection) == b""
+    assert toy.closed == []
+
+
+def test_who_leaves_another_protocol_is_noticed(toy: Toy) -> None:
+    connection = toy.connect()
+    connection.sendall(b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+    head_of(connection)
+    connection.shutdown(socket.SHUT_WR)
+    until(lambda: toy.closed == ["/echo"], "the handler is told")
+    assert read_all(connection) == b""
+
+
+@pytest.mark.parametrize("request_", [b"GET /echo HTTP/1.0\r\n\r\n", b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\nearly"])
+def test_another_protocol_is_not_begun_for_who_cannot_or_did_not_wait(toy: Toy, request_: bytes) -> None:
+    connection = toy.connect()
+    connection.sendall(request_)
+    assert head_of(connection).startswith(b"HTTP/1.1 400")
 
 
 # Bad input
