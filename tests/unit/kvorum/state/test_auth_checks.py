@@ -240,9 +240,9 @@ def test_a_put_parsed_by_hand_asks_its_user_as_any_other_does(name: bytes, step:
 def test_rights_that_a_put_was_permitted_by_are_not_remembered_over_a_change() -> None:
     driver = situation()
     revision = driver.machine.auth.revision
-    assert driver.asks(b"ann", revision, put={"key": b"a"}).refusal is None
+    assert driver.asks(b"ann", revision, put={"key": b"a", "value": b"v"}).refusal is None
     driver.asks(b"root", auth_role_add={"name": b"another"})
-    assert driver.asks(b"ann", revision, put={"key": b"a"}).refusal == AUTH_OLD_REVISION
-    assert driver.asks(b"ann", put={"key": b"a"}).refusal is None
+    assert driver.asks(b"ann", revision, put={"key": b"a", "value": b"v"}).refusal == AUTH_OLD_REVISION
+    assert driver.asks(b"ann", put={"key": b"a", "value": b"v"}).refusal is None
     driver.asks(b"root", auth_user_delete={"name": b"ann"})
-    assert driver.asks(b"ann", put={"key": b"a"}).refusal == PERMISSION_DENIED
+    assert driver.asks(b"ann", put={"key": b"a", "value": b"v"}).refusal == PERMISSION_DENIED
