@@ -1,6 +1,7 @@
 """Bare v2 requests: told apart from v3 ones, and the two of them that matter."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, RequestHeader, V2Req
 from kvorum.raft.message import EntryType
 from kvorum.state.dict_store import DictStore
 from kvorum.state.membership import Member, UnknownMember, add_change
+from kvorum.state.v2_error import KEY_NOT_FOUND, NODE_EXISTS, NOT_DIRECTORY, TEST_FAILED
 from kvorum.state.v2_request import BadV2Request, is_v2_request, publish_request, put_request
 
 from tests.unit.kvorum.state.driver import TESTDATA, Driver, captured_entries, new_machine
@@ -107,6 +109,36 @@ def test_other_v2_requests_move_nothing(driver: Driver, request_: V2Request) -> 
     assert (outcome.request_id, outcome.revision, outcome.refusal) == (5, 1, None)
     assert driver.machine.membership.cluster_version is None
     assert driver.machine.membership.members == [MEMBER]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"Method": "PUT", "Path": b"/1/new"}, "set"),
+        ({"Method": "PUT", "Path": b"/1/old"}, "set"),
+        ({"Method": "PUT", "Path": b"/1/new", "PrevExist": False}, "create"),
+        ({"Method": "PUT", "Path": b"/1/old", "PrevExist": False}, NODE_EXISTS),
+        ({"Method": "PUT", "Path": b"/1/old", "PrevExist": False, "PrevIndex": 2}, NODE_EXISTS),
+        ({"Method": "PUT", "Path": b"/1/old", "PrevExist": True}, "update"),
+        ({"Method": "PUT", "Path": b"/1/new", "PrevExist": True}, KEY_NOT_FOUND),
+        ({"Method": "PUT", "Path": b"/1/old", "PrevExist": True, "PrevValue": b"x"}, "compareAndSwap"),
+        ({"Method": "PUT", "Path": b"/1/old", "PrevIndex": 2}, "compareAndSwap"),
+        ({"Method": "PUT", "Path": b"/1/old", "PrevIndex": 3}, TEST_FAILED),
+        ({"Method": "POST", "Path": b"/1/old"}, NOT_DIRECTORY),
+        ({"Method": "POST", "Path": b"/1/queue"}, "create"),
+        ({"Method": "DELETE", "Path": b"/1/old"}, "delete"),
+        ({"Method": "DELETE", "Path": b"/1/old", "PrevValue": b"x"}, "compareAndDelete"),
+        ({"Method": "DELETE", "Path": b"/1/old", "PrevIndex": 9}, TEST_FAILED),
+        ({"Method": "QGET", "Path": b"/1/old"}, "get"),
+        ({"Method": "SYNC", "Time": 1}, None),
+    ],
+)
+def test_what_is_asked_for_is_done(driver: Driver, fields: dict[str, Any], told: str | int | None) -> None:
+    driver.apply_data(V2Request(ID=1, Method="PUT", Path=b"/1/old", Val=b"x").SerializeToString())
+    driver.apply_data(V2Request(ID=7, **fields).SerializeToString())
+    event, error, index = driver.machine.v2_applied
+    assert (event.action if event else error and error.code) == told
+    assert index == (3 if event and event.action != "get" else 2)
 
 
 def test_a_removed_member_may_still_publish_and_an_unknown_one_may_not() -> None:

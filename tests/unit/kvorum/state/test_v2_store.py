@@ -339,6 +339,8 @@ def filled(tables: DictStore, random: Random) -> V2Store:
                 store.delete(path, recursive=random.random() < 0.3)
             elif random.random() < 0.2:
                 store.create(path, "", unique=True, expires_ns=expires_ns)
+            elif random.random() < 0.3:
+                store.update(path, str(number), expires_ns=expires_ns)
             else:
                 store.set(path, f"{number}\udc80<", is_dir=random.random() < 0.2, expires_ns=expires_ns)
         except V2Error:
