@@ -370,7 +370,13 @@ class Node:
         table = Routes(unary=unary, streams=streams, message_bytes_max=bytes_max, timed=config.metrics == "extensive")
         others: dict[str, HttpHandler] = {"/debug/": Debug(server, pprof=config.enable_pprof).handle}
         if config.enable_grpc_gateway:
-            gateway = Gateway(unary=unary, streams=streams, message_bytes_max=bytes_max, counts=table.counts)
+            gateway = Gateway(
+                unary=unary,
+                streams=streams,
+                message_bytes_max=bytes_max,
+                counts=table.counts,
+                auth_enabled=lambda: server.machine.auth.enabled,
+            )
             others["/v3/"] = others["/v3beta/"] = gateway.handle
         if config.enable_v2:
             others["/v2/"] = V2Api(server, config.name, self._transport.traffic).handle

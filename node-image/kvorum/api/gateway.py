@@ -28,6 +28,10 @@ Handler = Callable[[Call], None]
 
 JSON: Final = ("Content-Type", "application/json")
 ANSWERED: Final = (JSON, ("Grpc-Metadata-Content-Type", "application/grpc"))
+NO_NAMES: Final = (
+    b"The common name of a client's certificate is nobody's name here, while authentication is on.\n"
+    b"  Ask over gRPC, or with a certificate that has none, and with a token.\n"
+)
 METADATA: Final = "grpc-metadata-"  # before the name of a header that is meant for the call
 
 # Of HTTP, by the code of gRPC.
@@ -156,6 +160,7 @@ class Gateway:
     """Answers what begins with /v3/, and with its older name /v3beta/.
 
     unary, streams: who takes which method, as with net.call.Routes, whose limit on messages is here, too.
+    auth_enabled: whether users are asked for now.
     counts: of the same methods' calls; etcd's gateway is a client of its gRPC, so its calls count there.
     """
 
@@ -166,14 +171,19 @@ class Gateway:
         streams: Mapping[str, Handler],
         message_bytes_max: int,
         counts: Mapping[str, MethodCounts],
+        auth_enabled: Callable[[], bool],
     ) -> None:
         self._counts = counts
+        self._auth_enabled = auth_enabled
         self._unary = unary
         self._streams = streams
         self._message_bytes_max = message_bytes_max
 
     def handle(self, request: HttpRequest, exchange: Exchange) -> None:
-        if websocket.is_asked_for(request.headers):
+        if exchange.common_name and self._auth_enabled():
+            # Whoever shows a certificate expects to be that user, which he is over gRPC alone (etcd refuses him, too).
+            exchange(HttpResponse(400, NO_NAMES, (("Content-Type", "text/plain; charset=utf-8"),)))
+        elif websocket.is_asked_for(request.headers):
             open_socket(request, exchange, self._converse, message_bytes_max=2 * self._message_bytes_max)
         else:
             self._answer(request, exchange)

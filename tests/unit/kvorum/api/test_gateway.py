@@ -23,6 +23,7 @@ class Toy:
 
     def __init__(self, handler: Callable[[Call], None] | None = None) -> None:
         self.calls: list[Call] = []
+        self.auth_enabled = False
         self.gateway = Gateway(
             unary={"/etcdserverpb.KV/Range": handler or self.calls.append},
             streams={
@@ -31,6 +32,7 @@ class Toy:
             },
             message_bytes_max=MESSAGE_BYTES_MAX,
             counts={},
+            auth_enabled=lambda: self.auth_enabled,
         )
 
     def ask(self, path: str, body: bytes | str = b"{}", **headers: str) -> Told:
@@ -116,6 +118,20 @@ def test_headers_become_metadata() -> None:
     told = [[call.metadata(name) for name in names] for call in toy.calls]
     assert told == [["abc", None, "true", None, None], ["abc", "t", None, None, None], [None] * 5]
     assert [call.common_name for call in toy.calls] == [None, None, None]
+
+
+def test_a_certificates_name_is_no_users_name_here() -> None:
+    toy = Toy()
+
+    def asked(name: str | None) -> int:
+        told = Told(secure=True)
+        told.common_name = name
+        toy.gateway.handle(post("/v3/kv/range", "{}", authorization="token"), told)
+        return told.status
+
+    assert [asked(name) for name in ("alice", None, "")] == [0, 0, 0]  # handed on
+    toy.auth_enabled = True
+    assert [asked(name) for name in ("alice", None, "")] == [400, 0, 0]
 
 
 # Streams
