@@ -1,0 +1,1 @@
+"""Three stores side by side: etcd, ZooKeeper and ours, for docs/why-raft-store.md."""
