@@ -34,16 +34,18 @@ class Server:
         unary: dict[str, Handler] | None = None,
         streams: dict[str, Handler] | None = None,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
+        timed: bool = False,
     ) -> None:
         self.calls: list[Call] = []
         self.wakes = 0
-        routes = Routes(
+        self.routes = routes = Routes(
             unary={"/t.Toy/Unary": self.calls.append, **(unary or {})},
             streams={"/t.Toy/Stream": self.calls.append, **(streams or {})},
             message_bytes_max=message_bytes_max,
+            timed=timed,
         )
         self.connection: http2.Connection[Opening] = http2.Connection(
-            routes.open, GrpcCall, self._wake, http2.Limits(), now=0.0, connection_id=7, peer="127.0.0.1:9"
+            routes.open, routes.call_type, self._wake, http2.Limits(), now=0.0, connection_id=7, peer="127.0.0.1:9"
         )
         self._decoder = oracle.Decoder()
         self.feed(http2.PREFACE, frames.settings())
@@ -551,3 +553,74 @@ def test_a_call_that_is_over_keeps_nothing_of_its_handler() -> None:
     log.call.finish()
     call = log.call
     assert (call.on_message, call.on_end, call.on_close, call.on_writable) == (None, None, None, None)
+
+
+# Counts
+
+
+def counts(server: Server, method: str) -> tuple[int, int, int, int, dict[int, int]]:
+    """Started, received, sent, succeeded, failed by code."""
+    counted = server.routes.counts[f"/t.Toy/{method}"]
+    return counted.started, counted.received, counted.sent, counted.succeeded, counted.failed
+
+
+def test_a_unary_call_counts_as_started_and_by_how_it_ended() -> None:
+    server = Server()
+    server.open_call("/t.Toy/Unary", frames.data(1, message(b"a"), end=True)).reply(b"b")
+    server.feed(frames.headers(3, request("/t.Toy/Unary")), frames.data(3, message(b"a"), end=True))
+    server.calls[-1].fail(Code.NOT_FOUND, "gone")
+    server.feed(frames.headers(5, request("/t.Toy/Unary")), frames.data(5, message(b"a"), end=True))
+    server.feed(frames.reset(5))
+    started, _, _, succeeded, failed = counts(server, "Unary")
+    assert (started, succeeded, failed) == (3, 1, {Code.NOT_FOUND: 1, Code.CANCELLED: 1})
+
+
+def test_what_reaches_no_handler_counts_as_nothing() -> None:
+    server = Server()
+    server.feed(frames.headers(1, request("/t.Toy/Unary")), frames.data(1, message(bytes(2000)), end=True))
+    server.feed(frames.headers(3, request("/t.Toy/Unary"), end=True))
+    server.feed(frames.headers(5, request("/t.Toy/None")), frames.data(5, message(b"a"), end=True))
+    server.feed(frames.headers(7, request("/t.Toy/Unary")))
+    server.feed(frames.reset(7))
+    assert counts(server, "Unary") == (0, 0, 0, 0, {})
+
+
+def test_a_stream_counts_its_messages_and_one_end() -> None:
+    server = Server()
+    call = server.open_call("/t.Toy/Stream")
+    call.on_message = lambda body: None
+    server.feed(frames.data(1, message(b"a") + message(b"b")))
+    call.push(b"c")
+    assert counts(server, "Stream") == (1, 2, 1, 0, {})
+    call.finish()
+    server.take()
+    server.feed(frames.reset(1))
+    assert counts(server, "Stream") == (1, 2, 1, 1, {})
+
+
+def test_an_answer_that_waits_for_the_client_counts_once_though_it_is_taken_back() -> None:
+    server = Server()
+    call = server.open_call("/t.Toy/Unary", frames.data(1, message(b"a"), end=True))
+    call.reply(bytes(200_000))  # more than the window
+    server.feed(frames.reset(1))
+    started, _, _, succeeded, failed = counts(server, "Unary")
+    assert (started, succeeded, failed) == (1, 1, {})
+
+
+def test_a_stream_that_is_cut_short_has_failed() -> None:
+    server = Server()
+    server.open_call("/t.Toy/Stream").on_message = lambda body: None
+    server.feed(frames.data(1, message(b"abc")[:6], end=True))
+    assert counts(server, "Stream")[4] == {Code.INTERNAL: 1}
+
+
+def test_how_long_calls_take_is_counted_if_asked_and_once_a_call() -> None:
+    server = Server(timed=True)
+    server.open_call("/t.Toy/Unary", frames.data(1, message(b"a"), end=True)).reply(b"b")
+    server.feed(frames.headers(3, request("/t.Toy/Stream")))
+    server.feed(frames.reset(3))
+    for method in ("Unary", "Stream"):
+        took = server.routes.counts[f"/t.Toy/{method}"].took
+        assert took is not None
+        assert sum(took.counts) == 1
+    assert Server().routes.counts["/t.Toy/Unary"].took is None
