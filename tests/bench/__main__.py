@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,12 +138,22 @@ async def fill(cluster: Cluster) -> None:
             await client.txn(Txn(success=[Put(key(one), bytes(VALUE_BYTES)) for one in range(first, first + 100)]))
 
 
-def measured(cluster: Cluster, cell: Cell, folder: Path, seconds: float, users: Users | None = None) -> Sample:
-    """One run, sized by a short one before it. Raises LoadFailed."""
+def measured(
+    cluster: Cluster,
+    cell: Cell,
+    folder: Path,
+    seconds: float,
+    users: Users | None = None,
+    loaded: Mapping[str, str] | None = None,
+) -> Sample:
+    """One run, sized by a short one before it. loaded: by name of the node, where it is loaded, if not at its endpoint.
+
+    Raises LoadFailed.
+    """
     root = None if users is None else users.root
     leader = asyncio.run(find_leader(cluster, root))
     headers = () if users is None else (f"token: {token_of(leader, users.worker)}",)
-    url = leader.endpoint + PATHS[cell.operation]
+    url = (leader.endpoint if loaded is None else loaded[leader.name]) + PATHS[cell.operation]
     request: rpc.PutRequest | rpc.RangeRequest = rpc.RangeRequest(key=key(0))
     if cell.operation == "put":
         request = rpc.PutRequest(key=key(0), value=bytes(range(256)))

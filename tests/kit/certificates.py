@@ -3,6 +3,7 @@
 Files are as the flags take them. An authority signs servers, clients and members, and says which of them it revokes.
 """
 
+import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -79,6 +80,14 @@ class Authority:
         )
         self.cert = folder / f"{name}.pem"
         self.cert.write_bytes(self.pem)
+
+    @staticmethod
+    def trusting(authorities: Path, pair: Pair | None = None) -> ssl.SSLContext:
+        """How a client of Python's ssl believes what is signed by them, and shows pair."""
+        context = ssl.create_default_context(cafile=str(authorities))
+        if pair is not None:
+            context.load_cert_chain(pair.cert, pair.key)
+        return context
 
     @property
     def pem(self) -> bytes:
