@@ -9,6 +9,7 @@ import pytest
 from kvorum.etcdpb.internal_pb2 import V2Request
 from kvorum.server.server import Server
 from kvorum.server.settings import Settings
+from kvorum.server.v2 import SYNC_S
 from kvorum.state.v2_error import EVENT_INDEX_CLEARED, RAFT_INTERNAL, V2Error
 from kvorum.state.v2_event import HISTORY_EVENTS_MAX, Event
 from kvorum.state.v2_store import Applied
@@ -133,7 +134,9 @@ def test_what_expires_goes_by_the_leaders_word_on_all_members(tmp_path: Path) ->
         told = [Told(server, "/1/a") for server in cluster.servers.values()]
         await change(follower, "PUT", "/1/stays", Expiration=time.time_ns() + 3600 * 10**9)
         await cluster.until(lambda: len({server.machine.v2.index for server in cluster.servers.values()}) == 1, "level")
-        quiet = cluster.leader().raft.log.last_index
+        quiet, loop = cluster.leader().raft.log.last_index, follower.loop
+        looked_twice = loop.time() + 2 * SYNC_S
+        await cluster.until(lambda: loop.time() > looked_twice, "the leader has looked")
         await change(follower, "PUT", "/1/a", Expiration=time.time_ns() + 5 * 10**7)
         await cluster.until(lambda: all(one.events for one in told), "the first change")
         again = [Told(server, "/1/a") for server in cluster.servers.values()]

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, RequestHeader, V2Request
 from kvorum.raft.message import EntryType
 from kvorum.state.dict_store import DictStore
-from kvorum.state.membership import Member, UnknownMember, add_change
+from kvorum.state.membership import (
+    Member,
+    UnknownMember,
+    add_change,
+    promote_change,
+    remove_change,
+    update_change,
+)
 from kvorum.state.v2_error import KEY_NOT_FOUND, NODE_EXISTS, NOT_DIRECTORY, TEST_FAILED
 from kvorum.state.v2_request import BadV2Request, is_v2_request, publish_request, put_request
 
@@ -109,6 +116,35 @@ def test_other_v2_requests_move_nothing(driver: Driver, request_: V2Request) -> 
     assert (outcome.request_id, outcome.revision, outcome.refusal) == (5, 1, None)
     assert driver.machine.membership.cluster_version is None
     assert driver.machine.membership.members == [MEMBER]
+
+
+def test_changes_of_members_take_indexes_as_in_etcd(driver: Driver) -> None:
+    """Compared with a real one in tests/compat/test_v2.py."""
+    v2, new = driver.machine.v2, Member(0xDEF, ("http://127.0.0.1:9",), is_learner=True)
+
+    def told() -> list[tuple[str, str]]:
+        return [(change.event.action, change.event.node.key) for change in v2.take_changes()]
+
+    assert told() == [("create", "/0/members/abc/raftAttributes")]
+    driver.change(add_change(new, 2))
+    driver.apply_data(publish_request(new.id, "n2", [], 3))
+    driver.change(promote_change(new.id, 4))
+    driver.change(update_change(new.id, ["http://127.0.0.1:8"], 5))
+    assert told() == [
+        ("create", "/0/members/def/raftAttributes"),
+        ("set", "/0/members/def/attributes"),
+        ("update", "/0/members/def/raftAttributes"),
+        ("update", "/0/members/def/raftAttributes"),
+    ]
+    attributes = v2.get("/0/members/def/raftAttributes").node.value
+    assert attributes == '{"peerURLs":["http://127.0.0.1:8"]}'
+    driver.change(remove_change(new.id, 6))
+    driver.change(remove_change(new.id, 7))
+    driver.apply_data(publish_request(new.id, "n2", [], 8))
+    assert told() == [("delete", "/0/members/def"), ("create", "/0/removed_members/def")], "and nothing of the refused"
+    driver.apply_data(put_request("/0/version", "3.5.0", 9))
+    assert told() == [("set", "/0/version")]
+    assert v2.index == 8
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kvorum.raft import change_codec
 from kvorum.raft.message import EntryType
 from kvorum.state.dict_store import DictStore
-from kvorum.state.membership import BadVersion, Member, Membership
+from kvorum.state.membership import BadVersion, Member, Membership, remove_change
 from kvorum.state.store import CLUSTER, MEMBERS, MEMBERS_REMOVED
 from kvorum.state.v2_store import V2Store
 from kvorum.state.v2_tree import BadV2Tree, V2Tree, decode_v2_tree, encode_members, encode_v2_tree, restore_v2_store
@@ -82,6 +82,20 @@ def test_a_member_that_applies_etcds_log_has_etcds_tree() -> None:
     for read in ("getsSuccess", "getsFail"):
         del ours["Stats"][read], theirs["Stats"][read]
     assert ours == theirs
+
+
+def test_tables_of_before_the_v2_store_get_a_tree_with_their_members() -> None:
+    tables = DictStore()
+    members = [Member(1, ("http://one",), name="one", client_urls=("http://c",)), Member(9, ("http://nine",), True)]
+    Membership(tables).restore(members, [7], "3.5.0")
+    machine = new_machine(tables)
+    assert decode_v2_tree(encode_v2_tree(machine.v2)) == V2Tree(members, frozenset({7}), "3.5.0")
+    assert machine.v2.index == 5
+    assert machine.membership.apply(remove_change(9, 1))[1] is None
+    machine.checkpoint()
+    again = new_machine(tables)
+    assert decode_v2_tree(encode_v2_tree(again.v2)) == V2Tree(members[:1], frozenset({7, 9}), "3.5.0")
+    assert again.v2.index == 7
 
 
 def test_a_ring_of_events_is_read_from_its_front() -> None:
