@@ -245,6 +245,8 @@ class Node:
             snapshots_max=config.max_snapshots,
             wals_max=config.max_wals,
             warning_apply_s=config.warning_apply_duration_s,
+            lease_checkpoints=config.lease_checkpoints,
+            lease_checkpoint_persist=config.lease_checkpoint_persist,
             compaction_rows_max=config.compaction_batch_limit,
             compaction_pause_ms=config.compaction_sleep_ms,
             stop_grpc_on_defrag=config.stop_grpc_service_on_defrag,
@@ -255,7 +257,12 @@ class Node:
             opened.callback(beginning.wal.close)
             store = self._data_dir.open_store(max(0, config.quota_backend_bytes))
             opened.callback(store.close)
-            machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=config.quota_backend_bytes)
+            machine = Machine(
+                store,
+                lease_ttl_min_s=settings.lease_ttl_min_s,
+                quota_bytes=config.quota_backend_bytes,
+                persists_checkpoints=config.lease_checkpoint_persist,
+            )
             _load(machine, self._data_dir.store_path)
             if beginning.replay is not None:
                 self._data_dir.check_applied(beginning.replay, machine.applied_index)
@@ -264,9 +271,10 @@ class Node:
             if config.force_new_cluster:
                 _make_lone(config, beginning, machine)
             if config.v2_keys_forbidden and machine.v2.has_keys:
+                stage = f"--v2-deprecation={config.v2_keys_forbidden}"
                 raise StartRefused(
-                    f"detected disallowed custom content in v2store for stage --v2-deprecation={config.v2_keys_forbidden}",
-                    "Start with --enable-v2 and delete the v2 keys (DELETE /v2/keys/...), or leave --v2-deprecation out.",
+                    f"detected disallowed custom content in v2store for stage {stage}",
+                    "Start with --enable-v2 and delete the v2 keys (DELETE /v2/keys/...), or leave the flag out.",
                 )
             if config.initial_corrupt_check:
                 await self._compare(beginning.member_id, machine)
@@ -379,6 +387,8 @@ class Node:
             )
             others["/v3/"] = others["/v3beta/"] = gateway.handle
         if config.enable_v2:
+            if server.machine.auth.enabled:
+                log.warning("the v2 API knows no users: its keys and member list are open, though authentication is on")
             others["/v2/"] = V2Api(server, config.name, self._transport.traffic).handle
         endpoints = http.Endpoints(server, self._describe, partial(self._traffic, table.counts), others)
         self._listeners += await open_client_ports(config, self._certificates, table, endpoints.handle, endpoints.probe)
