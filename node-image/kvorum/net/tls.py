@@ -288,7 +288,7 @@ def _chain(shaken: ssl.SSLObject) -> list[bytes]:
 def _read_names(certificate: x509.Certificate, alpn: str | None) -> Identified:
     # Of several common names Go takes the last.
     common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    common_name = str(common[-1].value) if common else None
+    common_name = str(common[-1].value) if common else ""
     try:
         extension = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)
     except x509.ExtensionNotFound:
