@@ -46,7 +46,7 @@ def raw(
 
 
 def wait_v2(*nodes: Node) -> None:
-    """Until each serves v2: a member that has just started lets clients wait."""
+    """Until each serves v2."""
     for node in nodes:
         wait_until(lambda node=node: _serves(node), ANSWER_S, f"{node.describe()} serves v2")  # type: ignore[misc]  # of this pass
 

@@ -16,6 +16,7 @@ from kvorum.raft.message import NONE
 from kvorum.server import reconfiguration
 from kvorum.server.server import Server
 from kvorum.state import go_json
+from kvorum.state.v2_error import MESSAGES, RAFT_INTERNAL
 from kvorum.state.v2_store import clean
 
 PREFIX = "/v2/"
@@ -26,17 +27,20 @@ NO_AUTH = (
     "the v3 API with its users"
 )
 
+PATIENCE_S = 7.0  # etcd's for a request; clients give up before, and go to another member
+RETRY_S = 0.05
+
 Answer = Callable[[HttpRequest, Exchange], None]
 
 
 class V2Api:
-    def __init__(self, server: Server, name: str, traffic: Traffic) -> None:
-        """name: of this member."""
+    def __init__(self, server: Server, name: str, traffic: Traffic, *, patience_s: float = PATIENCE_S) -> None:
+        """name: of this member. patience_s: for a member that cannot answer to become one that can."""
         self._server = server
+        self._patience_s = patience_s
         self._keys, self._members, self._stats = Keys(server), Members(server), Stats(server, name, traffic)
 
     def handle(self, request: HttpRequest, exchange: Exchange) -> None:
-        server = self._server
         if (path := _clean_path(request.path)) != request.path:
             _redirect(request, path, exchange)
             return
@@ -47,14 +51,39 @@ class V2Api:
         answer, methods = found
         if request.method not in methods:
             exchange(text(405, "Method Not Allowed\n", ("Allow", ",".join(methods))))
-        elif server.removed:
-            _unavailable(exchange, "this member was removed from its cluster")
-        elif not server.ready:
-            _unavailable(exchange, "this member has just started, and does not know yet what the others know")
-        elif server.raft.leader == NONE and reconfiguration.foreign_voters(server):
-            _unavailable(exchange, "foreign-cluster: this member's data is of another cluster than its peers")
         else:
+            self._answer(answer, request, exchange, self._server.loop.time() + self._patience_s)
+
+    def _answer(self, answer: Answer, request: HttpRequest, exchange: Exchange, deadline: float) -> None:
+        """Now, or as soon as this member can; at the deadline that it cannot.
+
+        The port of an etcd that cannot is closed, at which clients go to another member. Of a refusal most of them
+        make an error of their user's; but they do not wait for long.
+        """
+        server, why = self._server, self._hindrance()
+        if why is None:
             answer(request, exchange)
+        elif server.loop.time() < deadline and not server.stopped:
+            server.loop.call_later(RETRY_S, self._answer, answer, request, exchange, deadline)
+        else:
+            error = {
+                "errorCode": RAFT_INTERNAL,
+                "message": MESSAGES[RAFT_INTERNAL],
+                "cause": f"kvorum: {why}",
+                "index": 0,
+            }
+            exchange(HttpResponse(503, go_json.dumps(error) + b"\n", (JSON,)))
+
+    def _hindrance(self) -> str | None:
+        """Why this member cannot answer."""
+        server = self._server
+        if server.removed:
+            return "this member was removed from its cluster"
+        if not server.ready:
+            return "this member has just started, and does not know yet what the others know"
+        if server.raft.leader == NONE and reconfiguration.foreign_voters(server):
+            return "foreign-cluster: this member's data is of another cluster than its peers"
+        return None
 
     def _route(self, path: str) -> tuple[Answer, tuple[str, ...]] | None:
         if path == v2_keys.PREFIX or path.startswith(v2_keys.PREFIX + "/"):
@@ -81,11 +110,6 @@ class V2Api:
             exchange(HttpResponse(200, body, (JSON, ("X-Etcd-Cluster-Id", f"{self._server.cluster_id:x}"))))
         else:
             exchange(HttpResponse(501, go_json.dumps({"message": NO_AUTH}), (JSON,)))
-
-
-def _unavailable(exchange: Exchange, why: str) -> None:
-    """Clients go to another member. etcd's port is not open in such a case."""
-    exchange(HttpResponse(503, go_json.dumps({"message": f"kvorum: {why}"}), (JSON,)))
 
 
 def _clean_path(path: str) -> str:

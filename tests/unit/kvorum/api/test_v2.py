@@ -41,9 +41,12 @@ class Asked:
         )
         return told
 
+    async def until(self, answered: Callable[[], bool]) -> None:
+        await self._cluster.until(answered, "an answer")
+
     async def ask(self, method: str, target: str, body: bytes = b"") -> tuple[int, Any]:
         told = self.begin(method, target, body)
-        await self._cluster.until(lambda: told.whole is not None, f"{method} {target} is answered")
+        await self.until(lambda: told.whole is not None)
         assert told.whole is not None
         text = bytes(told.whole.body)
         return told.status, json.loads(text) if text[:1] == b"{" else text.decode()
@@ -60,16 +63,27 @@ def run(folder: Path, story: Callable[[Asked], Awaitable[None]]) -> None:
     asyncio.run(told())
 
 
-def test_a_member_that_may_know_too_little_sends_clients_to_another(tmp_path: Path) -> None:
+def test_a_member_that_may_know_too_little_answers_once_it_knows(tmp_path: Path) -> None:
     async def story(asked: Asked) -> None:
         asked.server.ready = False
-        status, document = await asked.ask("GET", "/v2/keys/a")
-        assert (status, document["message"].startswith("kvorum: this member has just started")) == (503, True)
+        told = asked.begin("GET", "/v2/keys")
+        assert told.status == 0
         asked.server.ready = True
-        assert (await asked.ask("GET", "/v2/keys"))[0] == 200
+        await asked.until(lambda: told.status == 200)
+
+    run(tmp_path, story)
+
+
+def test_a_member_that_cannot_answer_says_why_in_the_end(tmp_path: Path) -> None:
+    async def story(asked: Asked) -> None:
+        asked.api = V2Api(asked.server, "n1", dict, patience_s=0.2)
+        asked.server.ready = False
+        status, document = await asked.ask("GET", "/v2/keys/a")
+        assert (status, document["errorCode"]) == (503, 300)
+        assert document["cause"].startswith("kvorum: this member has just started")
         asked.server.retire()
         status, document = await asked.ask("GET", "/v2/machines")
-        assert (status, document) == (503, {"message": "kvorum: this member was removed from its cluster"})
+        assert (status, document["cause"]) == (503, "kvorum: this member was removed from its cluster")
 
     run(tmp_path, story)
 
