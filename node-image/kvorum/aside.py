@@ -62,7 +62,7 @@ class Aside:
         log.critical("%s: %s", trouble.state, "\n  ".join(trouble.lines))
         answers = Bystander(trouble, name=config.name, claimed_version=config.claim_etcd_version)
         table = Routes(unary=answers.unary(), streams=answers.streams(), message_bytes_max=message_bytes_max(config))
-        return cls(await open_client_ports(config, certificates.load(config), table, answers.handle, answers.handle))
+        return cls(await open_client_ports(config, certificates.load(config), table, answers.handle, answers.probe))
 
     async def stop(self) -> None:
         await asyncio.gather(*(listener.close(grace_s=DRAIN_S) for listener in self._listeners))

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 
 from kvorum import __version__
 from kvorum.api import metrics
+from kvorum.api.gateway import Gateway
 from kvorum.api.health import NOT_SERVING
 from kvorum.api.http import JSON, as_json, text
 from kvorum.api.routes import STREAMS, UNARY
 from kvorum.net.call import Call
-from kvorum.net.listener import HttpRequest, HttpResponse, Respond
+from kvorum.net.listener import Exchange, HttpRequest, HttpResponse, Respond
 from kvorum.state import refusal
 from kvorum.state.membership import NOT_DECIDED
 
+MESSAGE_BYTES_MAX = 2 << 20  # etcd's for its default of max-request-bytes; here everything is refused anyway
 HEALTH = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch")
 
 
@@ -43,6 +45,13 @@ class Bystander:
         self._name = name
         self._claimed_version = claimed_version
         self._health_failures = 0
+        self._gateway = Gateway(
+            unary=self.unary(),
+            streams=self.streams(),
+            message_bytes_max=MESSAGE_BYTES_MAX,
+            counts={},
+            auth_enabled=lambda: False,  # nobody is asked who he is, for nobody is served
+        )
 
     def unary(self) -> Mapping[str, Callable[[Call], None]]:
         return {path: self._not_serving if path in HEALTH else self._refuse for path in UNARY}
@@ -63,7 +72,14 @@ class Bystander:
 
         call.on_message = on_message
 
-    def handle(self, request: HttpRequest, respond: Respond) -> None:
+    def handle(self, request: HttpRequest, exchange: Exchange) -> None:
+        """On the client port."""
+        if request.path.startswith(("/v3/", "/v3beta/")):
+            self._gateway.handle(request, exchange)
+        else:
+            self.probe(request, exchange)
+
+    def probe(self, request: HttpRequest, respond: Respond) -> None:
         """Plain HTTP: the paths of api.http."""
         trouble, path = self._trouble, request.path
         ill = f"{trouble.state}: {trouble.reason}"
