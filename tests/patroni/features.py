@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kit.etcd import CACHE, REPOSITORY, Apt, EtcdMissing, require_etcd
-from tests.patroni.machine import CannotRun, Machine, require_libraries, require_machine
+from tests.patroni.machine import CannotRun, Machine, readable, require_libraries, require_machine
 
 SUITE, VERSION = "trixie", "4.0.7"
 SHA256 = "2d53ecc208c99afff180954adb6f0f891e56da0fcd4e1ab84912daab5cf39a7e"  # of its source
@@ -156,7 +156,7 @@ def write_program(path: Path, engine: str, machine: Machine) -> None:
     else:
         libraries = require_libraries(NODE / "requirements.txt", machine.python, machine.as_account)
         path.write_text(
-            f"#!/bin/sh\nPYTHONPATH={NODE}:{libraries} exec {machine.python} "
+            f"#!/bin/sh\nPYTHONPATH={readable(NODE, machine.as_account)}:{libraries} exec {machine.python} "
             '-c "from kvorum.program import main; main()" "$@"\n'
         )
     path.chmod(0o755)

@@ -5,6 +5,7 @@ where this process' own Python may lie: the interpreter is one that it can run, 
 Knows nothing of what is run.
 """
 
+import atexit
 import fcntl
 import hashlib
 import os
@@ -12,8 +13,10 @@ import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.kit.etcd import CACHE, REPOSITORY
@@ -150,7 +153,7 @@ def require_python(as_account: Sequence[str]) -> Path:
     )
 
 
-def require_libraries(requirements: Path, python: Path, as_account: Sequence[str]) -> Path:
+def require_libraries(requirements: Path, python: Path, as_account: tuple[str, ...]) -> Path:
     """A folder of packages below .cache/, made once for each list of them and Python. Raises CannotRun."""
     told = subprocess.run([str(python), "-VV"], capture_output=True, check=True).stdout
     digest = hashlib.sha256(requirements.read_bytes() + BUILT_WITH.read_bytes() + told).hexdigest()[:12]
@@ -160,9 +163,22 @@ def require_libraries(requirements: Path, python: Path, as_account: Sequence[str
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             install(requirements, python, folder)
-    if subprocess.run([*as_account, "test", "-r", str(folder)], check=False).returncode != 0:
-        raise CannotRun(f"{ACCOUNT} cannot read {folder}: move the checkout to where others may read it, like /srv")
-    return folder
+    return readable(folder, as_account)
+
+
+def readable(folder: Path, as_account: tuple[str, ...]) -> Path:
+    """The folder, or a copy until this process ends where the account may not get to it: a checkout in a home."""
+    if subprocess.run([*as_account, "test", "-r", str(folder)], check=False).returncode == 0:
+        return folder
+    return copied(folder)
+
+
+@cache
+def copied(folder: Path) -> Path:
+    place = Path(tempfile.mkdtemp(prefix="kvorum-readable-"))
+    atexit.register(shutil.rmtree, place)
+    place.chmod(0o755)
+    return Path(shutil.copytree(folder, place / folder.name))
 
 
 def install(requirements: Path, python: Path, folder: Path) -> None:
