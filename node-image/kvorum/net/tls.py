@@ -136,7 +136,10 @@ class ServerTls:
         return self._watched.current().context
 
     def identify(self, shaken: ssl.SSLObject) -> Identified:
-        return _identify(shaken, self._files, self._watched.current().revoked)
+        who = _identify(shaken, self._files, self._watched.current().revoked)
+        if not self._files.asks_client:
+            who.common_name = None  # an authority alone makes nobody a user, as in etcd
+        return who
 
     async def check_address(self, who: Identified, host: str) -> None:
         await _check_address(who, host)

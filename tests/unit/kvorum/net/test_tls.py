@@ -94,9 +94,11 @@ def test_without_an_authority_nobody_is_asked(ca: Authority, tmp_path: Path) -> 
     assert server.identify(shaken).common_name is None
 
 
-def test_an_authority_alone_asks_for_a_certificate(ca: Authority, tmp_path: Path) -> None:
-    files = changed(of_server(ca, tmp_path), asks_client=False)
-    assert refusal(ServerTls(files, alpn=ALPN), ca, None) == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+def test_an_authority_alone_asks_for_a_certificate_and_makes_nobody_a_user(ca: Authority, tmp_path: Path) -> None:
+    server = ServerTls(changed(of_server(ca, tmp_path), asks_client=False), alpn=ALPN)
+    assert refusal(server, ca, None) == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    shaken, _ = shake(server.context(), dialing(ca, ca.sign("somebody", common_name="somebody")))
+    assert server.identify(shaken).common_name is None
 
 
 def test_certificates_that_are_foreign_expired_or_for_something_else_are_refused(
