@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class BadAuthToken(Exception):
-    """lines: what was seen, in etcd's words; then the way out."""
+    """lines: what is wrong, in etcd's words, which name no flag; then the way out."""
 
     def __init__(self, what: str, *way_out: str) -> None:
         super().__init__(what)
-        self.lines = (f"--auth-token: {what}", *way_out)
+        self.lines = (what, *(f"--auth-token: {line}" for line in way_out or ("see docs/flags.md",)))
 
 
 def tokens(text: str, ttl_s: int, now: Callable[[], float]) -> Tokens:
@@ -72,4 +72,4 @@ def _ttl_s(text: str) -> float:
     try:
         return parse_duration_ns(text) / 1e9
     except Invalid:
-        raise BadAuthToken(INVALID, f'ttl: time: invalid duration "{text}"') from None
+        raise BadAuthToken(f'time: invalid duration "{text}"', "ttl is a duration, as in 5m.") from None

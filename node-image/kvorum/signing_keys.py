@@ -23,7 +23,6 @@ from jwt.warnings import InsecureKeyLengthWarning
 
 from kvorum.server.tokens_jwt import SignedTokens
 
-INVALID = "auth: invalid auth options"
 MISSING = "auth: missing key data"
 RSA, EC, ED, SECRET = "RSA", "ECDSA", "Ed25519", "a secret"  # what a method signs with
 METHODS: dict[str, str] = {
@@ -53,7 +52,7 @@ def tokens(method: str, public_path: str, private_path: str, ttl_s: float) -> Si
     if method == "none":
         raise BadKey("unsupported signing method: *jwt.signingMethodNone", f"sign-method is one of {_methods()}.")
     if method not in METHODS:
-        raise BadKey(INVALID, f"sign-method={method} is none of {_methods()}.")
+        raise BadKey("auth: invalid auth signature method", f"sign-method={method} is none of {_methods()}.")
     needs = METHODS[method]
     if needs == SECRET:
         if not private:
@@ -83,7 +82,8 @@ def _read(name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:
-        raise BadKey(INVALID, f"open {name}: {(error.strerror or str(error)).lower()}") from None
+        why = (error.strerror or str(error)).lower()
+        raise BadKey(f"open {name}: {why}", "priv-key and pub-key are files that this program may read.") from None
 
 
 def _private_key(data: bytes, needs: str, method: str) -> Any:

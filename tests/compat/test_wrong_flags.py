@@ -57,6 +57,13 @@ WRONG: tuple[tuple[str, ...], ...] = (
     ("--initial-cluster=default=http://localhost:2381",),
     ("--initial-advertise-peer-urls=http://localhost:2381",),
     ("--initial-cluster=default=http://localhost:2380,b=http://localhost:2380",),
+    ("--auth-token=foo",),
+    ("--auth-token=simple,a",),
+    ("--auth-token=jwt,sign-method=RS256,priv-key=/no/such/file",),
+    ("--auth-token=jwt,sign-method=HS256",),
+    ("--auth-token=jwt,sign-method=none",),
+    ("--auth-token=jwt,sign-method=XX,ttl=1m",),
+    ("--auth-token=jwt,ttl=x",),
 )
 
 

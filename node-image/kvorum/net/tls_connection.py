@@ -39,8 +39,8 @@ class TlsFailed(OSError):
 
 
 class Identified:
-    """What a handshake has shown. Names are the other side's certificate's. common_name: empty where that has none, None
-    without a certificate."""
+    """What a handshake has shown. Names are the other side's certificate's; common_name is empty where that has none,
+    and None without a certificate."""
 
     __slots__ = ("alpn", "common_name", "dns_names", "ip_addresses")
 

@@ -8,7 +8,7 @@ from kvorum.server.tokens import NoTokens
 from kvorum.server.tokens_jwt import SignedTokens
 from kvorum.server.tokens_simple import SimpleTokens
 
-INVALID = "--auth-token: auth: invalid auth options"
+INVALID = "auth: invalid auth options"
 
 
 def now() -> float:
@@ -43,12 +43,21 @@ def test_the_kind_is_the_first_word(tmp_path: Path) -> None:
         ("simple,a=b=c", "a=b=c is no option: write name=value, with commas between."),
         ("simple,", "Nothing is no option: write name=value, with commas between."),
         ("jwt,ttl=1s,ttl=1s", "ttl is given twice."),
-        ("jwt,sign-method=HS256,ttl=x", 'ttl: time: invalid duration "x"'),
-        ("jwt,sign-method=HS256,priv-key=/no/such", "open /no/such: no such file or directory"),
     ],
 )
 def test_a_text_that_is_none_is_refused_with_the_way_out(text: str, way_out: str) -> None:
-    assert refused(text) == (INVALID, way_out)
+    assert refused(text) == (INVALID, f"--auth-token: {way_out}")
+
+
+def test_what_is_wrong_with_an_option_is_said_first() -> None:
+    assert refused("jwt,sign-method=HS256,ttl=x") == (
+        'time: invalid duration "x"',
+        "--auth-token: ttl is a duration, as in 5m.",
+    )
+    assert refused("jwt,sign-method=HS256,priv-key=/no/such") == (
+        "open /no/such: no such file or directory",
+        "--auth-token: priv-key and pub-key are files that this program may read.",
+    )
 
 
 def test_an_unknown_option_is_only_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -59,6 +68,6 @@ def test_an_unknown_option_is_only_named(tmp_path: Path, caplog: pytest.LogCaptu
 def test_no_secret_is_told_of_one_that_cannot_be(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_bytes(b"")
-    assert refused(f"jwt,sign-method=HS256,priv-key={path}")[0] == "--auth-token: auth: missing key data"
+    assert refused(f"jwt,sign-method=HS256,priv-key={path}")[0] == "auth: missing key data"
     path.write_bytes(b"not a key")
     assert "not a key" not in " ".join(refused(f"jwt,sign-method=RS256,priv-key={path}"))

@@ -104,8 +104,8 @@ def test_keys_that_cannot_be_are_refused_at_the_start(tmp_path: Path) -> None:
     curve = key_of("ES384")
     empty = tmp_path / "empty"
     empty.write_bytes(b"")
-    assert refused("", "", "", 1.0)[0] == "auth: invalid auth options"
-    assert refused("XX", "", "", 1.0)[0] == "auth: invalid auth options"
+    assert refused("", "", "", 1.0)[0] == "auth: invalid auth signature method"
+    assert refused("XX", "", "", 1.0)[0] == "auth: invalid auth signature method"
     assert refused("none", "", "", 1.0)[0] == "unsupported signing method: *jwt.signingMethodNone"
     for method in ("HS256", "RS256", "EdDSA"):
         assert refused(method, "", "", 1.0)[0] == "auth: missing key data"
