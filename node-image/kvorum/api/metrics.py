@@ -139,6 +139,13 @@ FIGURES: Final = (
         "keys of the v2 API that expired",
         lambda s: s.machine.v2.counts["expireCount"],
     ),
+    Figure("etcd_debugging_store_watchers", GAUGE, "watches of the v2 API", lambda s: s.v2.watchers_count),
+    Figure(
+        "etcd_debugging_store_watch_requests_total",
+        COUNTER,
+        "watches of the v2 API that were asked for",
+        lambda s: s.v2.watch_requests_count,
+    ),
     Figure("etcd_debugging_lease_granted_total", COUNTER, "leases", lambda s: sum(s.machine.leases.ttls_count)),
     Figure("etcd_debugging_lease_revoked_total", COUNTER, "revoked ones", lambda s: s.machine.leases.revoked_count),
     Figure("etcd_debugging_lease_renewed_total", COUNTER, "renewals by this leader", lambda s: s.lessor.renewed_count),
@@ -172,6 +179,26 @@ def render_bystander(state: str, claimed_version: str, health_failures: int) -> 
     )
 
 
+_V2_WRITES = {  # by etcd's name of the action
+    "set": "sets",
+    "delete": "delete",
+    "create": "create",
+    "update": "update",
+    "compareAndSwap": "compareAndSwap",
+    "compareAndDelete": "compareAndDelete",
+}
+V2_COUNTS: Final = (
+    ("reads", "reads of the v2 store", {"get": "getsSuccess"}),
+    ("reads_failed", "reads of the v2 store that failed", {"get": "getsFail"}),
+    ("writes", "writes of the v2 store", {name: f"{count}Success" for name, count in _V2_WRITES.items()}),
+    (
+        "writes_failed",
+        "writes of the v2 store that failed",
+        {name: f"{count}Fail" for name, count in _V2_WRITES.items()},
+    ),
+)
+
+
 def _of_server(server: Server, endpoints: "Endpoints") -> Iterator[Family]:
     for figure in FIGURES:
         yield _one(figure.name, figure.kind, figure.help, figure.read(server))
@@ -194,7 +221,16 @@ def _of_server(server: Server, endpoints: "Endpoints") -> Iterator[Family]:
         "etcd_disk_backend_commit_duration_seconds", "commits of the data", [((), server.commits.commit_seconds)]
     )
     yield _lease_ttls(server)
+    yield from _of_v2_store(server)
     yield from _of_network(endpoints.traffic())
+
+
+def _of_v2_store(server: Server) -> Iterator[Family]:
+    """The counts of /v2/stats/store, which a member has from its snapshot on, as etcd names them here."""
+    counts = server.machine.v2.counts
+    for name, meaning, actions in V2_COUNTS:
+        samples = [Sample((("action", action),), counts[counted]) for action, counted in actions.items()]
+        yield Family(f"etcd_debugging_store_{name}_total", COUNTER, meaning, samples)
 
 
 def _lease_ttls(server: Server) -> Family:

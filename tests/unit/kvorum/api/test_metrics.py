@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from kvorum.api.http import Endpoints
 from kvorum.api.metrics import CONTENT_TYPE, Traffic, render
 from kvorum.net.call import MethodCounts
 from kvorum.server.histogram import CALL_BOUNDS_S, PROBE_BOUNDS_S, Histogram
 from kvorum.server.peers import PeerTraffic
+from kvorum.state.v2_error import V2Error
 from kvorum.wire.grpc import Code
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -105,5 +107,26 @@ def test_types_are_etcds_whatever_a_name_ends_in(tmp_path: Path) -> None:
         assert at(page, "etcd_server_is_leader") == 1
         names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")]
         assert len(names) == len(set(names))
+
+    run(tmp_path, 1, story)
+
+
+def test_the_v2_store_is_counted_by_action(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        server = cluster.leader()
+        server.machine.v2.set("/1/a", "x")
+        before = at(page_of(cluster, Traffic(0, 0, {}, {}))[0], "etcd_debugging_store_writes_total", action="set")
+        server.machine.v2.set("/1/a", "x")
+        server.machine.v2.compare_and_swap("/1/a", "x", 0, "y")
+        for refused in (lambda: server.machine.v2.get("/1/none"), lambda: server.machine.v2.delete("/1/none")):
+            with pytest.raises(V2Error):
+                refused()
+        server.v2.watch("/1/a", recursive=False, is_stream=False, since=0).start(lambda event: None, lambda: None)
+        page, _ = page_of(cluster, Traffic(0, 0, {}, {}))
+        assert at(page, "etcd_debugging_store_writes_total", action="set") == before + 1
+        assert at(page, "etcd_debugging_store_writes_total", action="compareAndSwap") == 1
+        assert at(page, "etcd_debugging_store_writes_failed_total", action="delete") == 1
+        assert at(page, "etcd_debugging_store_reads_failed_total", action="get") == 1
+        assert at(page, "etcd_debugging_store_watchers") == at(page, "etcd_debugging_store_watch_requests_total") == 1
 
     run(tmp_path, 1, story)
