@@ -275,8 +275,9 @@ def test_an_answer_in_time_ends_the_timeout() -> None:
         heard: list[str] = []
         toy.calls[0].on_close = lambda: heard.append("closed")
         toy.calls[0].reply(b"")
-        done = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.03, done.set)
+        done, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: heard.append(str(context)))
+        loop.call_later(0.05, done.set)
         await done.wait()
         assert (told.status, heard) == (200, [])
         assert toy.ask("/v3/kv/range", grpc_timeout="soon").status == 400
