@@ -203,9 +203,26 @@ def test_members_are_waited_for_at_least_as_long_as_etcds_wait() -> None:
     assert config.warnings == ("raft-write-timeout increased to minimum value: 5s",)
 
 
+def test_checkpoints_of_leases_are_stored_only_where_they_are_made() -> None:
+    made, stored = (f"--experimental-enable-lease-checkpoint{end}" for end in ("", "-persist"))
+    words = "setting experimental-enable-lease-checkpoint-persist requires experimental-enable-lease-checkpoint"
+    assert refused(stored).lines[0] == words
+    both = load([made, stored], {})
+    assert (both.lease_checkpoints, both.lease_checkpoint_persist, both.warnings) == (True, True, ())
+    assert load([made], {}).warnings[0].startswith("Detected that checkpointing is enabled without persistence.")
+
+
 @pytest.mark.parametrize(("limit", "batch"), [("1", 1), ("0", 1000), ("-1", 1000)])
 def test_a_batch_of_a_compaction_has_rows(limit: str, batch: int) -> None:
     assert load([f"--experimental-compaction-batch-limit={limit}"], {}).compaction_batch_limit == batch
+
+
+def test_a_cost_that_bcrypt_has_not_is_the_usual_one_with_a_warning() -> None:
+    assert [load([f"--bcrypt-cost={cost}"], {}).bcrypt_cost for cost in (4, 12, 31)] == [4, 12, 31]
+    for cost in (0, 3, 32):
+        config = load([f"--bcrypt-cost={cost}"], {})
+        assert (config.bcrypt_cost, len(config.warnings)) == (10, 1)
+        assert config.warnings[0].startswith(f"--bcrypt-cost={cost} ")
 
 
 def test_sizes_above_the_advised_ones_are_taken_with_a_warning() -> None:
