@@ -220,7 +220,8 @@ class Generator:
     def __init__(self, random_: Random) -> None:
         self._random = random_
         self.index = 3  # of the store, as far as it is known
-        self.modified: dict[str, int] = {}
+        self.modified: dict[str, int] = {}  # by key, as last told
+        self.values: dict[str, str] = {}
 
     def key(self) -> str:
         """Mostly one of a few, so that what is compared exists, and sometimes is what it was taken for."""
@@ -284,7 +285,7 @@ class Generator:
         if rng.random() < 0.85:
             form.append(("value", rng.choice(VALUES)))
         self._ttl(form)
-        self._some(form, "dir", 0.12)
+        self._some(form, "dir", 0.06)
         self._some(form, "prevExist", 0.3)
         self._some(form, "refresh", 0.1)
         self._some(form, "noValueOnSuccess", 0.05)
@@ -302,9 +303,11 @@ class Generator:
 
     def _compare(self, form: list[tuple[str, str]], key: str) -> None:
         rng = self._random
-        if rng.random() < 0.15:
+        if key in self.values and rng.random() < 0.3:
+            form.append(("prevValue", self.values[key]))
+        elif rng.random() < 0.05:
             form.append(("prevValue", rng.choice(VALUES)))
-        if rng.random() < 0.15:
+        if rng.random() < (0.3 if key in self.modified else 0.05):
             known = self.modified.get(key, self.index)
             form.append(("prevIndex", str(rng.choice((known, known, known, 0, self.index, known + 1)))))
 
@@ -368,6 +371,7 @@ class Run:
             node = document.get("node", {})
             if "key" in node:
                 self._generator.modified[node["key"]] = node["modifiedIndex"]
+                self._generator.values[node["key"]] = node.get("value", "")
         return left
 
     def _compare(self, what: str, left: Answer, right: Answer, *, is_sorted: bool = False) -> None:
