@@ -102,6 +102,8 @@ class Config:
     max_concurrent_streams: int
     raft_read_timeout_ms: int
     raft_write_timeout_ms: int
+    lease_checkpoints: bool
+    lease_checkpoint_persist: bool
     compaction_batch_limit: int
     compaction_sleep_ms: int
     stop_grpc_service_on_defrag: bool
@@ -433,6 +435,8 @@ def _settle(given: Mapping[str, Setting], warnings: list[str], *, from_file: boo
         max_concurrent_streams=values.integer("max-concurrent-streams"),
         raft_read_timeout_ms=_raft_timeout_ms(values, "raft-read-timeout", warnings),
         raft_write_timeout_ms=_raft_timeout_ms(values, "raft-write-timeout", warnings),
+        lease_checkpoints=_checked_checkpoints(values, warnings),
+        lease_checkpoint_persist=values.boolean("experimental-enable-lease-checkpoint-persist"),
         compaction_batch_limit=max(0, values.integer("experimental-compaction-batch-limit")) or COMPACTION_BATCH,
         compaction_sleep_ms=values.milliseconds("experimental-compaction-sleep-interval") or COMPACTION_SLEEP_MS,
         stop_grpc_service_on_defrag=values.boolean("experimental-stop-grpc-service-on-defrag"),
@@ -570,6 +574,22 @@ def _checked_interval(values: _Values, flag: str, *, least_ms: int) -> int:
     if interval_ms < least_ms:
         raise _failed(f"--{flag} must be >{'0' if least_ms else '=0'} (set to {values.text(flag)})")
     return interval_ms
+
+
+def _checked_checkpoints(values: _Values, warnings: list[str]) -> bool:
+    enabled = values.boolean("experimental-enable-lease-checkpoint")
+    persisted = values.boolean("experimental-enable-lease-checkpoint-persist")
+    if persisted and not enabled:
+        raise _failed(
+            "setting experimental-enable-lease-checkpoint-persist requires experimental-enable-lease-checkpoint",
+            "Give both",
+        )
+    if enabled and not persisted:
+        warnings.append(
+            "Detected that checkpointing is enabled without persistence. Consider enabling "
+            "experimental-enable-lease-checkpoint-persist"
+        )
+    return enabled
 
 
 def _raft_timeout_ms(values: _Values, flag: str, warnings: list[str]) -> int:

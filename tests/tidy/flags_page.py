@@ -12,6 +12,7 @@ AUTH = "tests/e2e/test_auth_flags.py"
 TLS = "tests/e2e/test_tls.py"
 MIXED_TLS = "tests/compat/test_mixed_tls.py::test_members_check_each_others_certificates"
 CERTIFICATES = "tests/unit/kvorum/test_certificates.py"
+LEASES = "tests/unit/kvorum/server/test_lessor.py"
 SERVER = "tests/unit/kvorum/server/test_server.py"
 EFFECT = "tests/e2e/test_flags.py"  # on a running node, and on a real etcd beside it
 
@@ -58,6 +59,10 @@ SHOWN_BY = {
     "listen-client-http-urls": f"{EFFECT}::test_plain_http_leaves_the_client_urls_for_those_of_its_own",
     "raft-read-timeout": "tests/unit/kvorum/peer/test_wiring.py::test_timings_follow_from_two_timeouts_as_in_etcd",
     "raft-write-timeout": "tests/unit/kvorum/peer/test_wiring.py::test_timings_follow_from_two_timeouts_as_in_etcd",
+    "experimental-enable-lease-checkpoint": f"{LEASES}::test_what_long_leases_have_left_is_told_each_five_minutes",
+    "experimental-enable-lease-checkpoint-persist": (
+        "tests/unit/kvorum/state/test_leases.py::test_a_checkpoint_is_known_after_a_restart_if_it_is_persisted"
+    ),
     "experimental-compaction-batch-limit": f"{SERVER}::test_compaction_goes_in_batches_with_a_pause_between_them",
     "experimental-compaction-sleep-interval": f"{SERVER}::test_compaction_goes_in_batches_with_a_pause_between_them",
     "experimental-stop-grpc-service-on-defrag": (

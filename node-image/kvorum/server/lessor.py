@@ -2,14 +2,16 @@
 
 Leases themselves are replicated state (state.leases); how long they still live is known only here, and only on the
 leader. A new leader gives every lease its whole time again, since it cannot know when the last one was renewed
-(etcd's Promote).
+(etcd's Promote); with checkpoints, what the leader before last said is left of it.
 """
 
 import heapq
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, RequestHeader
-from kvorum.etcdpb.rpc_pb2 import LeaseRevokeRequest
+from kvorum.etcdpb.rpc_pb2 import LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest
 from kvorum.state.auth import ROOT
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 EXPIRE_INTERVAL_S = 0.5
 REVOKES_A_SECOND_MAX = 1000
 REVOKES_IN_FLIGHT_MAX = 16
+CHECKPOINT_INTERVAL_S = 300.0  # etcd's; leases that have no longer to live need none
+CHECKPOINTS_AT_ONCE_MAX = 1000
 
 
 class Lessor:
@@ -31,6 +35,7 @@ class Lessor:
         self._heap: list[tuple[float, int]] = []  # may hold stale times: _expiry decides
         self._next_check = 0.0
         self._revoking: set[int] = set()  # asked for, in the own log, and not applied yet
+        self._checkpoints: list[tuple[float, int]] = []  # a heap: when each lease is to be told of next
         self.expired_count = 0
         self.renewed_count = 0
 
@@ -52,6 +57,7 @@ class Lessor:
         now = self._server.loop.time()
         for lease in self._server.machine.leases:
             self._set(lease.id, now + self._ttl_s(lease.id) + extend_s)
+            self._schedule_checkpoint(lease.id)
 
     def expect_early_term(self) -> None:
         """This member campaigns before an election timeout has passed. A leader that was wrongly taken for dead may go
@@ -63,6 +69,7 @@ class Lessor:
         self._expiry.clear()
         self._heap.clear()
         self._revoking.clear()
+        self._checkpoints.clear()
 
     def applied(self, data: bytes) -> None:
         """An entry that grants or revokes a lease is applied: its clock starts, or is forgotten."""
@@ -76,6 +83,7 @@ class Lessor:
             self._expiry.pop(lease_id, None)
         elif lease_id not in self._expiry:  # granting an existing one is refused, and must not renew it
             self._set(lease_id, self._server.loop.time() + self._ttl_s(lease_id))
+            self._schedule_checkpoint(lease_id)
         elif was_revoking:  # an alarm forbade it: asked again at the next check
             heapq.heappush(self._heap, (self._expiry[lease_id], lease_id))
 
@@ -88,6 +96,9 @@ class Lessor:
         lease = self._server.machine.leases.find(lease_id)
         assert lease is not None, f"lease {lease_id:x} has a clock but does not exist"
         self._set(lease_id, now + lease.ttl_s)
+        if lease.checkpoint_s and self._server.settings.lease_checkpoints:
+            self._propose_checkpoints({lease_id: 0})  # all of its time again
+            self._server.schedule_flush()
         self.renewed_count += 1
         return lease.ttl_s
 
@@ -109,6 +120,37 @@ class Lessor:
                     break
                 budget -= 1
             heapq.heappop(self._heap)
+        if self._checkpoints:
+            self._checkpoint_due(now)
+
+    def _schedule_checkpoint(self, lease_id: int) -> None:
+        server = self._server
+        if server.settings.lease_checkpoints and self._ttl_s(lease_id) > CHECKPOINT_INTERVAL_S:
+            heapq.heappush(self._checkpoints, (server.loop.time() + CHECKPOINT_INTERVAL_S, lease_id))
+
+    def _checkpoint_due(self, now: float) -> None:
+        """Of leases that were renewed since there is nothing to tell: their time is whole."""
+        due: dict[int, int] = {}
+        while self._checkpoints and self._checkpoints[0][0] <= now and len(due) < CHECKPOINTS_AT_ONCE_MAX:
+            _, lease_id = heapq.heappop(self._checkpoints)
+            lease, expiry = self._server.machine.leases.find(lease_id), self._expiry.get(lease_id)
+            if lease is None or expiry is None or expiry <= now:
+                continue
+            remaining_s = math.ceil(expiry - now)
+            if remaining_s < lease.ttl_s:
+                due[lease_id] = remaining_s
+            heapq.heappush(self._checkpoints, (now + CHECKPOINT_INTERVAL_S, lease_id))
+        if due:
+            self._propose_checkpoints(due)
+
+    def _propose_checkpoints(self, remaining_s: Mapping[int, int]) -> None:
+        """Straight into the own log, or not at all: it is out of date soon."""
+        server = self._server
+        checkpoints = [LeaseCheckpoint(ID=lease, remaining_TTL=left) for lease, left in remaining_s.items()]
+        header = RequestHeader(ID=server.ids.next())
+        entry = InternalRaftRequest(lease_checkpoint=LeaseCheckpointRequest(checkpoints=checkpoints), header=header)
+        if server.is_leader:
+            server.raft.propose([entry.SerializeToString()])
 
     def _revoke(self, lease_id: int) -> bool:
         """Straight into the own log, as long as this member leads; False if that is not possible now.

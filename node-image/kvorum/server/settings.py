@@ -27,6 +27,8 @@ class Settings:
     bcrypt_cost: int = 10
     warning_apply_s: float = 0.1  # a batch that takes longer to apply is worth a line in the log
     claimed_version: str = "3.5.30"
+    lease_checkpoints: bool = False  # the leader tells the others how long leases have left
+    lease_checkpoint_persist: bool = False  # and they store it
     compaction_rows_max: int = 1_000  # of one batch
     compaction_pause_ms: int = 10  # between two
     stop_grpc_on_defrag: bool = False  # for whoever asks for gRPC's health

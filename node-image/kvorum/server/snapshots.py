@@ -337,7 +337,12 @@ class Snapshots:
         settings = self._server.settings
         store = LmdbStore.open(tables, map_size_bytes=map_bytes(max(0, settings.quota_bytes)))
         try:
-            machine = Machine(store, lease_ttl_min_s=settings.lease_ttl_min_s, quota_bytes=settings.quota_bytes)
+            machine = Machine(
+                store,
+                lease_ttl_min_s=settings.lease_ttl_min_s,
+                quota_bytes=settings.quota_bytes,
+                persists_checkpoints=settings.lease_checkpoint_persist,
+            )
             try:
                 machine.load()
             except ROWS_THAT_ARE_NONE as error:

@@ -43,9 +43,10 @@ class Leases:
     seconds, and more than 2**(n-1); granted_ttl_s: their sum.
     """
 
-    def __init__(self, store: Store, *, ttl_min_s: int) -> None:
-        """ttl_min_s: lower TTLs are raised to it."""
+    def __init__(self, store: Store, *, ttl_min_s: int, persists_checkpoints: bool = False) -> None:
+        """ttl_min_s: lower TTLs are raised to it. persists_checkpoints: a restart knows them, too."""
         self._store = store
+        self._persists_checkpoints = persists_checkpoints
         self._ttl_min_s = ttl_min_s
         self._by_id: dict[int, Lease] = {}
         self.revoked_count = 0
@@ -87,10 +88,17 @@ class Leases:
         self._store.delete(LEASE, row_key(id))
 
     def checkpoint(self, id: int, remaining_s: int) -> None:
-        """The leader tells how much is left, in memory only, as etcd 3.5 does. Of an unknown lease: nothing."""
+        """The leader tells how much is left; 0: all of it again. Of an unknown lease: nothing.
+
+        In memory only where it is not to be persisted, as in etcd 3.5: members may differ in that.
+        """
         lease = self._by_id.get(id)
-        if lease is not None:
-            lease.checkpoint_s = remaining_s
+        if lease is None:
+            return
+        lease.checkpoint_s = remaining_s
+        if self._persists_checkpoints:
+            row = LeaseRow(ID=id, TTL=lease.ttl_s, RemainingTTL=remaining_s)
+            self._store.put(LEASE, row_key(id), row.SerializeToString())
 
     def attach(self, id: int, key: bytes) -> None:
         """Of an unknown lease nothing: a store restored from a snapshot may hold keys that outlived theirs."""
@@ -108,7 +116,8 @@ class Leases:
         self._by_id.clear()
         for _, data in self._store.scan(LEASE):
             row = LeaseRow.FromString(data)
-            self._by_id[row.ID] = Lease(row.ID, max(row.TTL, self._ttl_min_s))
+            lease = self._by_id[row.ID] = Lease(row.ID, max(row.TTL, self._ttl_min_s))
+            lease.checkpoint_s = row.RemainingTTL
 
 
 def row_key(id: int) -> bytes:

@@ -84,10 +84,15 @@ _outcome: Callable[[type[Outcome], tuple[int, int, bytes, Refusal | None]], Outc
 class Machine:
     """The replicated state of one member."""
 
-    def __init__(self, store: Store, *, lease_ttl_min_s: int, quota_bytes: int) -> None:
-        """lease_ttl_min_s: ceil(1.5 x election timeout); quota_bytes: of store.size_bytes, below 0 for none."""
+    def __init__(
+        self, store: Store, *, lease_ttl_min_s: int, quota_bytes: int, persists_checkpoints: bool = False
+    ) -> None:
+        """lease_ttl_min_s: ceil(1.5 x election timeout); quota_bytes: of store.size_bytes, below 0 for none.
+
+        persists_checkpoints: see Leases.
+        """
         self._store = store
-        self.leases = Leases(store, ttl_min_s=lease_ttl_min_s)
+        self.leases = Leases(store, ttl_min_s=lease_ttl_min_s, persists_checkpoints=persists_checkpoints)
         self.revisions = Revisions(store, self.leases)
         self.compaction = Compaction(self.revisions)
         self.alarms = Alarms(store)

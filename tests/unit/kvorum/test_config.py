@@ -393,6 +393,18 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     assert load(["--config-file", write(tmp_path, "")], {}) == load([], {})
 
 
+def test_a_file_has_no_default_for_what_its_retention_counts(tmp_path: Path) -> None:
+    """As in etcd: hours alone compact nothing, a duration alone ends the start; a flag's default is hours."""
+    assert load(["--auto-compaction-retention=1"], {}).auto_compaction_period_ms == 3_600_000
+    config = load(["--config-file", write(tmp_path, "auto-compaction-retention: '1'\n")], {})
+    assert (config.auto_compaction_period_ms, config.auto_compaction_revisions) == (0, 0)
+    assert "without auto-compaction-mode compacts nothing" in config.warnings[0]
+    error = refused("--config-file", write(tmp_path, "auto-compaction-retention: 1h\n"))
+    assert error.lines[0].startswith("auto-compaction-retention=1h needs auto-compaction-mode")
+    both = "auto-compaction-retention: 1h\nauto-compaction-mode: periodic\n"
+    assert load(["--config-file", write(tmp_path, both)], {}).auto_compaction_period_ms == 3_600_000
+
+
 def test_claiming_another_version_goes_with_a_file(tmp_path: Path) -> None:
     config = load(["--config-file", write(tmp_path, ""), "--claim-etcd-version=3.4.23"], {})
     assert config.claim_etcd_version == "3.4.23"

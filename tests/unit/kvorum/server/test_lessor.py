@@ -20,14 +20,14 @@ ELECTION_S = 1.0
 class Host:
     """What the lessor sees of a server that leads member 2, which acknowledges at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, checkpoints: bool = False) -> None:
         storage = MemoryStorage(conf_state=ConfState((1, 2)))
         self.raft = RawNode(Config(1, pre_vote=False), storage, applied=0, random=lambda n: 0)
         self.machine = Machine(DictStore(), lease_ttl_min_s=1, quota_bytes=-1)
         self.machine.load()
         self.now = 100.0
         self.loop = SimpleNamespace(time=lambda: self.now)
-        self.settings = SimpleNamespace(election_ms=int(ELECTION_S * 1000))
+        self.settings = SimpleNamespace(election_ms=int(ELECTION_S * 1000), lease_checkpoints=checkpoints)
         self.ids = SimpleNamespace(next=count(1).__next__)
         self.lessor = Lessor(cast(Server, self))
         self.sent: list[Message] = []
@@ -63,10 +63,13 @@ class Host:
             index = self.raft.log.last_index
             self.raft.step(Message(MessageType.APPEND_REPLY, to=1, sender=2, term=self.raft.term, index=index))
 
-    def grant(self, lease: int) -> None:
+    def schedule_flush(self) -> None:
+        """The tests pump by themselves."""
+
+    def grant(self, lease: int, ttl_s: int = TTL_S) -> None:
         request = InternalRaftRequest()
         request.header.ID = self.ids.next()
-        request.lease_grant.ID, request.lease_grant.TTL = lease, TTL_S
+        request.lease_grant.ID, request.lease_grant.TTL = lease, ttl_s
         self.raft.propose([request.SerializeToString()])
         self.pump()
 
@@ -78,7 +81,8 @@ class Host:
 
 
 def revoked(entries: list[Entry]) -> list[int]:
-    return [InternalRaftRequest.FromString(entry.data).lease_revoke.ID for entry in entries if entry.data]
+    requests = [InternalRaftRequest.FromString(entry.data) for entry in entries if entry.data]
+    return [request.lease_revoke.ID for request in requests if request.HasField("lease_revoke")]
 
 
 def test_a_lease_is_revoked_once_and_not_before_its_time() -> None:
@@ -142,3 +146,66 @@ def test_who_leads_early_gives_leases_the_time_in_which_the_one_before_may_renew
     host.lessor.demote()
     host.lessor.promote()
     assert host.check(TTL_S + ELECTION_S + 0.1) == [8], "only once"
+
+
+# Checkpoints
+
+
+def checkpoints(host: Host, after_s: float) -> dict[int, int]:
+    """Time passes, the lessor looks; what the log now says of what leases have left."""
+    host.now += after_s
+    host.lessor.tick()
+    told = [InternalRaftRequest.FromString(entry.data).lease_checkpoint for entry in host.pump() if entry.data]
+    return {checkpoint.ID: checkpoint.remaining_TTL for one in told for checkpoint in one.checkpoints}
+
+
+def test_what_long_leases_have_left_is_told_each_five_minutes() -> None:
+    host = Host(checkpoints=True)
+    host.grant(7, 1000)
+    host.grant(8, 300)
+    assert checkpoints(host, 299) == {}
+    assert checkpoints(host, 1) == {7: 700}
+    assert checkpoints(host, 299) == {}
+    assert checkpoints(host, 1) == {7: 400}
+
+
+def test_a_new_leader_goes_on_where_the_last_checkpoint_was() -> None:
+    host = Host(checkpoints=True)
+    host.grant(7, 1000)
+    checkpoints(host, 300)
+    host.lessor.demote()
+    host.lessor.promote()
+    assert host.check(700 + ELECTION_S - 0.5) == []
+    assert host.check(1.0) == [7]
+
+
+def test_a_renewal_after_a_checkpoint_tells_that_it_is_whole_again() -> None:
+    host = Host(checkpoints=True)
+    host.grant(7, 1000)
+    checkpoints(host, 300)
+    assert host.lessor.renew(7) == 1000
+    assert checkpoints(host, 0) == {7: 0}
+    assert host.lessor.renew(7) == 1000
+    assert checkpoints(host, 0) == {}, "nothing is left to take back"
+    lease = host.machine.leases.find(7)
+    assert lease is not None
+    assert lease.remaining_s == 1000
+
+
+def test_of_a_lease_renewed_in_time_nothing_is_told_until_it_is_not() -> None:
+    host = Host(checkpoints=True)
+    host.grant(7, 1000)
+    host.now += 299.9
+    host.lessor.renew(7)
+    assert checkpoints(host, 0.1) == {}
+    assert checkpoints(host, 300) == {7: 700}
+
+
+def test_nothing_is_told_where_it_is_not_asked_for_nor_by_a_leader_that_was() -> None:
+    host = Host()
+    host.grant(7, 1000)
+    assert checkpoints(host, 300) == {}
+    host = Host(checkpoints=True)
+    host.grant(7, 1000)
+    host.lessor.demote()
+    assert checkpoints(host, 300) == {}

@@ -4,7 +4,7 @@ import pytest
 from kvorum.etcdpb.internal_pb2 import LeaseRow
 from kvorum.etcdpb.rpc_pb2 import LeaseCheckpoint, LeaseCheckpointRequest, LeaseGrantResponse
 from kvorum.state.dict_store import DictStore
-from kvorum.state.leases import TTL_MAX_S
+from kvorum.state.leases import TTL_MAX_S, Leases
 from kvorum.state.refusal import LEASE_EXISTS, LEASE_NOT_FOUND, LEASE_TTL_TOO_LARGE
 from kvorum.state.store import LEASE
 
@@ -160,3 +160,19 @@ def test_keys_that_outlived_their_lease_load_and_can_be_put_again(store: DictSto
     driver.machine.applied_index = 2
     assert driver.put(b"a", b"x", ignore_lease=True).refusal is None
     assert driver.value(b"a") == b"x"
+
+
+@pytest.mark.parametrize(("persists", "left_s"), [(True, 700), (False, 1000)])
+def test_a_checkpoint_is_known_after_a_restart_if_it_is_persisted(
+    persists: bool,
+    left_s: int,
+    store: DictStore,
+) -> None:
+    leases = Leases(store, ttl_min_s=1, persists_checkpoints=persists)
+    leases.grant(7, 1000)
+    leases.checkpoint(7, 700)
+    leases.checkpoint(8, 700)  # of none
+    restarted = Leases(store, ttl_min_s=1, persists_checkpoints=persists)
+    restarted.load()
+    (lease,) = restarted
+    assert (lease.ttl_s, lease.remaining_s) == (1000, left_s)
