@@ -33,7 +33,7 @@ from kvorum.storage.conversion import SMALL_TABLES, export_db, import_db
 from kvorum.storage.entry_codec import decode_snapshot, encode_snapshot
 from kvorum.storage.fault import CorruptDb, StorageFault
 
-LINE_BYTES_MAX = 64 << 20  # of the answer: it holds the member list
+LINE_BYTES_MAX = 1 << 30  # of the answer: it holds the v2 tree, two letters a byte
 
 _CONSISTENT_INDEX, _TERM, _CONF_STATE = b"consistent_index", b"term", b"confState"  # rows of the table meta
 

@@ -112,6 +112,7 @@ def test_a_kind_that_is_none_is_named(content_type: str, cause: str) -> None:
     assert refused.value.cause == cause
 
 
-def test_an_empty_ttl_is_none() -> None:
+def test_an_empty_ttl_is_none_and_no_refresh_may_have_a_value() -> None:
     assert parse(query="ttl=").ttl_s is None
     assert parse(query="refresh=false").refresh is False
+    assert parse(query="refresh=false&value=x").value == "x"
