@@ -9,7 +9,6 @@ import signal
 import time
 
 import psutil
-import pytest
 
 from tests.patroni.conftest import Setup
 from tests.patroni.pair import Pair, PatroniNode
@@ -100,8 +99,8 @@ def test_roll_by_the_operator_is_not_noticed(setup: Setup) -> None:
         setup.store.wait_rolled(before)
 
 
-@pytest.mark.skipif("FULL" not in os.environ, reason="part of make e2e-patroni-full")
 def test_change_of_the_stores_engine_is_not_noticed(setup: Setup) -> None:
+    """Part of make e2e-patroni-full."""
     here = setup.store.engine
     there = "etcd" if here == "kvorum" else "kvorum"
     for engine in (there, here):
