@@ -6,6 +6,7 @@ and no token; the command line holds names of files, and no secret, since no fla
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import resource
@@ -126,8 +127,9 @@ class Debug:
                 told = measure(seconds, ended)
             finally:
                 self._busy.release()
-            if not ended.is_set() and not loop.is_closed():
-                loop.call_soon_threadsafe(answer, told)
+            if not ended.is_set():
+                with contextlib.suppress(RuntimeError):  # the node has stopped meanwhile, and its loop with it
+                    loop.call_soon_threadsafe(answer, told)
 
         def answer(told: str) -> None:
             exchange.on_close = None
