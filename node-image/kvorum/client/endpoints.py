@@ -6,6 +6,7 @@ write may have been applied. A call that a server refused for its token was not,
 """
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -31,6 +32,11 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.enable_http_proxy", 0),  # members are near; a proxy of the environment is for elsewhere
 ]
 ROUND_PAUSE_S = 0.1  # between two rounds over all endpoints
+
+HEALTH = "/grpc.health.v1.Health/Check"
+HEALTH_TIMEOUT_S = 0.5
+# Of `…last error: UNKNOWN: ipv4:127.0.0.1:2379: …OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: …: OK`, what it is about.
+LAST_ERROR = re.compile(r"ipv[46]:\S+: (?:.*OPENSSL_internal:)?(.*?)(?:: OK)?$")
 
 AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 
@@ -247,7 +253,7 @@ class Endpoints:
             async with asyncio.timeout(timeout_s):
                 while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
                     if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                        raise Unreachable(f"{url}: cannot be connected to")
+                        raise Unreachable(f"{url}: cannot be connected to" + await connection.trouble())
                     await channel.wait_for_state_change(state)
         except TimeoutError:
             raise Unreachable(f"{url}: not connected within {timeout_s:g} s") from None
@@ -272,6 +278,19 @@ class Connection:
         if self._tls is None or self.channel.get_state() is grpc.ChannelConnectivity.READY:
             return False
         return self._state != self._tls.state()
+
+    async def trouble(self) -> str:
+        """Why a channel that failed did, where that is not plain: certificates. gRPC tells it only to who makes a call,
+        which fails at once; should the channel stand by then, the call asks for nothing."""
+        if self._tls is None:
+            return ""
+        call: Any = self.channel.unary_unary(HEALTH, bytes, bytes)
+        try:
+            await call(b"", timeout=HEALTH_TIMEOUT_S, wait_for_ready=False)
+        except grpc.aio.AioRpcError as error:
+            found = LAST_ERROR.search(error.details() or "")
+            return f" ({found[1]})" if found else ""
+        return ""
 
     async def close(self) -> None:
         await self.channel.close(None)

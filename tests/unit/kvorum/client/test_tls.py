@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from kvorum.client import BadCertificates, Client, Tls, Unreachable
+from kvorum.client import BadCertificates, Client, ClientError, Tls, Unreachable
 from kvorum.client.endpoints import tls_for
 from kvorum.etcdpb import rpc_pb2 as rpc
 
@@ -50,8 +50,13 @@ def test_server_of_a_trusted_authority_is_spoken_to_and_no_other(tmp_path: Path)
         async with TlsServer(ours.sign("server")) as server:
             assert await count(server.endpoint, Tls(ours.cert)) == 7
             assert await count(server.endpoint.removeprefix("https://"), Tls(ours.cert)) == 7
-            for tls in (Tls(theirs.cert), Tls(), None):
-                with pytest.raises(Unreachable):
+            for tls, why in (
+                (Tls(theirs.cert), "certificate signature failure"),
+                (Tls(), "unable to get local issuer certificate"),
+                (None, "unable to get local issuer certificate"),
+                (Tls(ours.cert, server_name="db.example"), "Hostname Verification Check failed"),
+            ):
+                with pytest.raises(Unreachable, match=why):
                     await count(server.endpoint, tls)
 
     asyncio.run(run())
@@ -63,7 +68,7 @@ def test_client_shows_its_certificate_where_it_must(tmp_path: Path) -> None:
         alice = ours.sign("alice", common_name="alice")
         async with TlsServer(ours.sign("server"), of_clients=ours.cert) as server:
             assert await count(server.endpoint, Tls(ours.cert, alice.cert, alice.key)) == 7
-            with pytest.raises(Unreachable):
+            with pytest.raises(ClientError):
                 await count(server.endpoint, Tls(ours.cert))
 
     asyncio.run(run())
