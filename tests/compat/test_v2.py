@@ -180,6 +180,16 @@ def test_users_of_v3_mean_nothing_to_v2(pair: Pair, real_etcd: Etcd) -> None:
             assert etcdctl(real_etcd, node, "--user root:pw auth disable", api="3")[0] == 0
 
 
+def test_a_full_database_is_none_of_v2s(pair: Pair, real_etcd: Etcd) -> None:
+    for node in pair:
+        alarm = {"memberID": 1, "alarm": "NOSPACE"}
+        for action, v3_works in (("ACTIVATE", False), ("DEACTIVATE", True)):
+            body = json.dumps({"action": action, **alarm}).encode()
+            assert raw(node, "POST", "/v3/maintenance/alarm", body).status == 200
+            assert (etcdctl(real_etcd, node, "put a b", api="3")[0] == 0) == v3_works
+            put(node, "/full", action)
+
+
 # -- clients -----------------------------------------------------------------------------------------------------------
 
 

@@ -99,9 +99,8 @@ class V2Store:
         self._next_id = _FIRST_ID
         for number, path in enumerate((CLUSTER_ROOT, KEYS_ROOT), start=1):
             self._link(Node(number, self.root, path[1:], 0, None))
-        self._expiring: list[
-            tuple[int, str, int, Node]
-        ] = []  # may hold what expires no more or later: the node decides
+        # By time, then by path, on all members alike. May hold what expires later, or no more: the node decides.
+        self._expiring: list[tuple[int, str, int, Node]] = []
         self._expiring_count = 0
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -115,13 +114,6 @@ class V2Store:
             raise
         self._count("gets", ok=True)
         return Event(v2_event.GET, self._view_below(node, path, recursive=recursive, is_sorted=is_sorted))
-
-    def find(self, path: str) -> Node | None:
-        """Without counting."""
-        try:
-            return self._find(path)
-        except V2Error:
-            return None
 
     @property
     def has_keys(self) -> bool:
