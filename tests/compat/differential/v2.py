@@ -445,8 +445,8 @@ class Run:
     # -- time --------------------------------------------------------------------------------------------------------
 
     def _expire(self) -> None:
-        """Keys that expire, alone and in a directory that does; then one that does at once. Each goes after all are made:
-        what expires takes an index."""
+        """Keys that expire, alone and in a directory that does; then one that does at once. All are made before the first
+        goes: what expires takes an index."""
         top = f"/v2/keys/expiring{self.report.operations}"
         for names in ((("1", 3, False), ("d", 3, True), ("d/x", 1000, False)), (("0", 0, False),)):
             for name, ttl_s, is_dir in names:
