@@ -22,7 +22,7 @@ from kvorum.net.call import NOT_COUNTED, Call, MethodCounts
 from kvorum.net.listener import Exchange, HttpRequest, HttpResponse, HttpStream
 from kvorum.state import refusal
 from kvorum.wire import grpc, websocket
-from kvorum.wire.grpc import Code
+from kvorum.wire.grpc import Code, Status
 
 Handler = Callable[[Call], None]
 
@@ -32,6 +32,8 @@ NO_NAMES: Final = (
     b"The common name of a client's certificate is nobody's name here, while authentication is on.\n"
     b"  Ask over gRPC, or with a certificate that has none, and with a token.\n"
 )
+DOCUMENTS_MAX: Final = 1000  # in one body, or one message of WebSocket: they are taken within one turn of the loop
+TOO_MANY: Final = Status(Code.RESOURCE_EXHAUSTED, f"kvorum: more than {DOCUMENTS_MAX} documents at once")
 METADATA: Final = "grpc-metadata-"  # before the name of a header that is meant for the call
 
 # Of HTTP, by the code of gRPC.
@@ -245,7 +247,9 @@ class Gateway:
             text = body.decode()
         except UnicodeDecodeError:
             raise BadJson("proto: syntax error: invalid UTF-8") from None
-        for document in proto_json.documents(text):
+        for index, document in enumerate(proto_json.documents(text)):
+            if index == DOCUMENTS_MAX:
+                raise grpc.BadMessage(TOO_MANY)
             yield self._message(method, document)
 
     def _message(self, method: Method, document: Object) -> bytes:
@@ -268,8 +272,8 @@ class Messages:
         call = self._call
         try:
             for message in self._gateway.messages(call.method, text):
-                if call.on_message is not None:
-                    call.on_message(message)
+                if not call.take(message):
+                    return
         except BadJson as bad:
             call.end_by(refusal.INVALID_ARGUMENT, str(bad))
         except grpc.BadMessage as bad:
@@ -379,13 +383,21 @@ class GatewayCall:
     def feed(self, first: bytes | None, more: Iterator[bytes]) -> None:
         """The messages, and that there are no others. What is no message ends them, as in etcd, without an error."""
         message = first
-        while message is not None and self.on_message is not None:
-            self._counts.received += 1
-            self.on_message(message)
-            try:
+        try:
+            while message is not None and self.take(message):
                 message = next(more, None)
-            except (BadJson, grpc.BadMessage):
-                message = None
+        except BadJson:
+            return
+        except grpc.BadMessage as bad:
+            self.end_by(bad.status.code, bad.status.message)
+
+    def take(self, message: bytes) -> bool:
+        """Whether its handler still listens."""
+        if self.on_message is None:
+            return False
+        self._counts.received += 1
+        self.on_message(message)
+        return True
 
     def end(self) -> None:
         """The client says no more."""

@@ -58,7 +58,8 @@ def _skip(text: str, at: int) -> int:
 
 def _why(error: ValueError, text: str) -> str:
     if not isinstance(error, json.JSONDecodeError):
-        return f"invalid JSON: {error}"
+        digits = "Exceeds the limit" in str(error)  # Python's own, of an integer: quadratic in them otherwise
+        return f"invalid JSON: {'a number of too many digits' if digits else error}"
     if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
         return "unexpected EOF"
     before = text[error.pos : error.pos + 10]
@@ -69,14 +70,7 @@ def _no_such_number(literal: str) -> None:
     raise ValueError(f"{literal} is no number")
 
 
-def _read_digits(digits: str) -> int | Decimal:
-    """Python makes no integer of thousands of digits, which a field that nobody knows may have."""
-    return int(digits) if len(digits) <= _DIGITS_MAX else Decimal(digits)
-
-
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=Object, parse_int=_read_digits, parse_float=Decimal, parse_constant=_no_such_number
-)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=Object, parse_float=Decimal, parse_constant=_no_such_number)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kvorum.api import routes
-from kvorum.api.gateway import METHODS, STATUSES, Gateway
+from kvorum.api.gateway import DOCUMENTS_MAX, METHODS, STATUSES, Gateway
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 
@@ -199,6 +199,20 @@ def test_each_document_is_a_message_and_the_bodys_end_their_end() -> None:
     # One that takes a single message gets one, and no other.
     assert listened("", "/v3/maintenance/snapshot") == ["", "end"]
     assert listened("{}{}", "/v3/maintenance/snapshot") == ["", "end"]
+
+
+def test_no_more_documents_are_taken_than_one_turn_of_the_loop_can_bear() -> None:
+    heard: list[bytes] = []
+    gone: list[str] = []
+
+    def handler(call: Call) -> None:
+        call.on_message = heard.append
+        call.on_close = lambda: gone.append("gone")
+
+    told = Toy(handler).ask("/v3/watch", "{}" * (DOCUMENTS_MAX + 1))
+    assert (told.status, body_of(told)["code"]) == (429, 8)
+    assert (len(heard), gone) == (DOCUMENTS_MAX, ["gone"])
+    assert Toy(handler).ask("/v3/watch", "{}" * DOCUMENTS_MAX).status == 0
 
 
 def test_a_handler_that_has_finished_hears_no_more() -> None:

@@ -51,7 +51,7 @@ def read(text: str, message: Message | None = None) -> str:
         ('{"keysOnly":true,"count_only":false}', "keys_only: true"),
         ('{"key":null,"limit":null,"sort_order":null}', ""),
         ('{"unknown":{"key":[1,{"a":null}]},"@type":"x","[a.b]":1e9,"Limit":3}', ""),
-        (f'{{"unknown":{"1" * 5000},"limit":1}}', "limit: 1"),
+        (f'{{"unknown":{"1" * 4000},"limit":1}}', "limit: 1"),
         (' \r\n\t{ "limit" : 1 } and what follows', "limit: 1"),
     ],
 )
@@ -73,6 +73,8 @@ def test_what_is_read(text: str, message: str) -> None:
         ('{"key":"a\nb"}', "Invalid control character"),
         ('{"key":NaN}', "NaN is no number"),
         ('{"limit":-Infinity}', "-Infinity is no number"),
+        (f'{{"unknown":{"1" * 5000}}}', "a number of too many digits"),
+        (f'{{"limit":{"1" * 4000}}}', "invalid value for int64"),
         ("{'key':1}", "Expecting property name"),
         ('{"limit":01}', "Expecting ',' delimiter"),
         ('{"a":' * 100_000, "exceeded max depth"),
