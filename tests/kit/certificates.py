@@ -76,6 +76,9 @@ class Authority:
             .not_valid_before(now - DAY)
             .not_valid_after(now + 365 * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_usage(signs=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
         self.cert = folder / f"{name}.pem"
@@ -117,6 +120,9 @@ class Authority:
             .not_valid_before(now + days[0] * DAY)
             .not_valid_after(now + days[1] * DAY)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(_usage(signs=False), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         if hosts:
             names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
@@ -146,6 +152,21 @@ class Authority:
             revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - DAY).build()
             builder = builder.add_revoked_certificate(revoked)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(encoding)
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    """As Python's ssl demands it from 3.13 on."""
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        key_encipherment=False,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _general_name(host: str) -> x509.GeneralName:

@@ -102,7 +102,8 @@ async def served(
     policy: Callable[[TlsFiles], ServerTls] | None = None,
 ) -> AsyncIterator[Served]:
     pair = ca.sign("served")
-    files = TlsFiles(cert=str(pair.cert), key=str(pair.key), trusted_ca=str(ca.cert) if asks else "")
+    trusted_ca = str(ca.cert) if asks else ""
+    files = TlsFiles(cert=str(pair.cert), key=str(pair.key), trusted_ca=trusted_ca, asks_client=asks)
     tls = policy(files) if policy is not None else ServerTls(files, alpn=("h2", "http/1.1"))
     here = Served(tls, timeout_s=timeout_s, half=half, plain_too=plain_too)
     server = await asyncio.get_running_loop().create_server(here.door, HOST, 0)
