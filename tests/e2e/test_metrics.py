@@ -1,6 +1,6 @@
 """/metrics: the names that dashboards and alerts of etcd read (etcd.md, 1.13), their types, and that each moves.
 
-What a figure is worth is not compared with an etcd's to the last unit, its type and labels are.
+Types and labels are compared with a real etcd's, and so is what requests count for.
 """
 
 import asyncio
@@ -166,6 +166,11 @@ def test_every_name_has_etcds_type_and_labels(program: Program, tmp_path: Path) 
 def test_how_long_calls_take_is_told_on_request_alone(program: Program, tmp_path: Path) -> None:
     with Node(program, tmp_path, flags=("--metrics=basic",)) as node:
         assert "grpc_server_handling_seconds" not in figures(node).types
+
+
+def test_requests_are_counted_as_etcd_counts_them(program: Program, tmp_path: Path) -> None:
+    with Node(program, tmp_path, flags=("--metrics=extensive",)) as node:
+        asyncio.run(served(node, Moved(node)))
 
 
 # ---- under load, and with faults -------------------------------------------------------------------------------------
