@@ -297,6 +297,8 @@ DATA = r"""
     watch d --rev=6 -- /nosuch/program
     watch d --rev=6 -- nosuchprogram
     ETCDCTL_WATCH_KEY=d lines=3 watch --rev=6
+    lines=7 watch -i << watch d --rev=6; progress;
+    get d --endpoints=127.0.0.1:1
     watch -i << watch
     watch -i << frob
     watch -i << watch a --nosuch
@@ -510,12 +512,13 @@ class Tool:
             found = re.match(r"\w+ +([0-9a-f]+) ", said.stdout)
             assert found is not None, f"no id in what {' '.join(words)} said: {said}"
             self.names[step.name] = found[1]
-        if step.sorted:  # by ids, of which one is a matter of time
-            said = replace(said, stdout="".join(sorted(said.stdout.splitlines(keepends=True))))
         if step.lines:
             said = replace(said, stdout="".join(said.stdout.splitlines(keepends=True)[: step.lines]), status=0)
         stderr = "".join(line for line in said.stderr.splitlines(keepends=True) if not line.startswith(UNSAID))
-        return Said(said.status, self.masked(said.stdout), self.masked(stderr))
+        stdout = self.masked(said.stdout)
+        if step.sorted:  # by ids, of which one is a matter of time
+            stdout = "".join(sorted(stdout.splitlines(keepends=True)))
+        return Said(said.status, stdout, self.masked(stderr))
 
     def once_done(self, step: Step, environment: dict[str, str], words: list[str]) -> Said:
         def succeeded() -> Said | None:

@@ -99,10 +99,12 @@ def watcher_of(call: Call, flags: FlagSet, client: Client, keys: list[str]) -> W
     )
 
 
-async def show_events(call: Call, watcher: Watcher, program: list[str]) -> None:
-    """Until the server ends the watch. Raises Exit."""
+async def show_events(call: Call, watcher: Watcher, program: list[str], opened: asyncio.Event | None = None) -> None:
+    """Until the server ends the watch. opened: set once it is confirmed. Raises Exit."""
     try:
         async with watcher:
+            if opened is not None:
+                opened.set()
             async for batch in watcher:
                 if not batch.events:
                     call.line(f"progress notify: {batch.header.revision}")
@@ -231,8 +233,12 @@ async def follow_lines(call: Call, of_environment: list[str]) -> None:
                     except BadWatch as why:
                         call.complain(f"Invalid command {text} ({why})")
                         continue
+                    opened = asyncio.Event()
+                    showing = watches.create_task(show_events(call, watcher, wish.program, opened))
+                    waiting = asyncio.create_task(opened.wait())
+                    await asyncio.wait((showing, waiting), return_when=asyncio.FIRST_COMPLETED)
+                    waiting.cancel()
                     watchers.append(watcher)
-                    watches.create_task(show_events(call, watcher, wish.program))
         except ClientError as error:
             raise Exit(ERROR, said(error)) from None
 
