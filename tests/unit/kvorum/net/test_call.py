@@ -619,8 +619,12 @@ def test_how_long_calls_take_is_counted_if_asked_and_once_a_call() -> None:
     server.open_call("/t.Toy/Unary", frames.data(1, message(b"a"), end=True)).reply(b"b")
     server.feed(frames.headers(3, request("/t.Toy/Stream")))
     server.feed(frames.reset(3))
-    for method in ("Unary", "Stream"):
+    server.feed(frames.headers(5, request("/t.Toy/Stream")))
+    server.calls[-1].push(bytes(200_000))  # more than the window
+    server.calls[-1].finish()
+    server.feed(frames.reset(5))
+    for method, count in (("Unary", 1), ("Stream", 2)):
         took = server.routes.counts[f"/t.Toy/{method}"].took
         assert took is not None
-        assert sum(took.counts) == 1
+        assert sum(took.counts) == count
     assert Server().routes.counts["/t.Toy/Unary"].took is None
