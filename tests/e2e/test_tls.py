@@ -128,6 +128,39 @@ def test_with_client_cert_auth_only_certificates_of_the_authority_come_in(
         node.kill()
 
 
+def test_the_common_name_of_a_certificate_is_a_user(program: Program, ca: Authority, tmp_path: Path) -> None:
+    """Of calls by gRPC; not through the gateway, in etcd neither."""
+    flags = [*ca.sign("server").server_flags, f"--trusted-ca-file={ca.cert}", "--client-cert-auth"]
+    node = served(program, tmp_path, ca, *flags)
+    ctl = Etcdctl([node.endpoint])
+    root, alice, nobody = (ca.sign(f"user-{name}", common_name=name) for name in ("root", "alice", "nobody"))
+
+    def run(pair: Pair, *arguments: str) -> str:
+        done = ctl.run(f"--cacert={ca.cert}", *pair.etcdctl_flags, *arguments)
+        return done.stdout or done.error
+
+    try:
+        for command in (
+            "user add root --no-password",
+            "user grant-role root root",
+            "role add app",
+            "role grant-permission app readwrite app/ --prefix=true",
+            "user add alice --no-password",
+            "user grant-role alice app",
+            "auth enable",
+        ):
+            assert ctl.run(f"--cacert={ca.cert}", *root.etcdctl_flags, *command.split()).status == 0, command
+        assert run(alice, "put", "app/a", "hers") == "OK\n"
+        assert "permission denied" in run(alice, "put", "other", "not hers")
+        assert run(root, "put", "other", "his") == "OK\n"
+        assert "permission denied" in run(nobody, "get", "app/a")
+        asked = ["--http2", "-d", '{"key":"YXBwL2E="}', *alice.curl_flags]
+        assert "ommon" in (answer := curl(node, ca, *asked, path="/v3/kv/range")), "said in other words by each"
+        assert "kvs" not in answer
+    finally:
+        node.kill()
+
+
 def test_only_a_certificate_with_an_allowed_hostname_comes_in(program: Program, ca: Authority, tmp_path: Path) -> None:
     flags = [f"--trusted-ca-file={ca.cert}", "--client-cert-auth", "--client-cert-allowed-hostname=b.org,example.com"]
     node = served(program, tmp_path, ca, *ca.sign("server").server_flags, *flags)

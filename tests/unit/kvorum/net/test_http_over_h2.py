@@ -120,6 +120,7 @@ def test_a_request_reads_as_one_of_http_1_1(talk: Talk) -> None:
         body=b"abc",
     )
     assert (exchange.secure, exchange.common_name) == (True, "cn")
+    assert exchange.upgrade((), lambda data: None) is None
     exchange(Answer(201, b"done", (("Content-Type", "text/plain"), ("Connection", "close"))))
     talk.pump()
     assert talk.headers(stream_id) == {":status": "201", "content-type": "text/plain", "content-length": "4"}
