@@ -196,7 +196,8 @@ class H2Exchange:
             self._stream.send_headers(_block(status, [*self.headers, *headers]))
         return self
 
-    def upgrade(self, headers: Sequence[tuple[str, str]], on_data: Callable[[bytes], None]) -> None:
+    def upgrade(self, headers: Sequence[tuple[str, str]], on_data: Callable[[bytes], None]) -> "H2Exchange | None":
+        """HTTP/2 has no Upgrade (RFC 9113, 8.6): whoever wants a WebSocket agrees on HTTP/1.1."""
         return None
 
     @property
