@@ -129,6 +129,16 @@ def test_headers_reach_the_call(pair: Pair) -> None:
         assert same(pair, "/v3/kv/range", body, headers={"Content-Type": content_type}).status == 200
 
 
+def test_a_hash_is_there_for_who_asks(pair: Pair) -> None:
+    """Not etcd's: that is one of its file, equal on no two of them by rule."""
+    for node in pair:
+        told = [ask(node, "/v3/maintenance/hash").told for _ in range(2)]
+        assert told[0] == told[1]
+        assert isinstance(told[0], list)
+        assert sorted(told[0][0]) == ["hash", "header"]
+        assert isinstance(told[0][0]["hash"], int)
+
+
 def test_what_is_too_large_is_refused(pair: Pair) -> None:
     for size in (MIB, 3 * MIB // 2 + 1000, 2 * MIB + 1000):
         body = json.dumps({"key": "Zm9v", "value": key("x" * size)})

@@ -88,6 +88,24 @@ def hash_kv(server: Server, call: Call) -> None:
     server.tasks.spawn(_hash_kv(server, call, request.revision), call)
 
 
+def hash_(server: Server, call: Call) -> None:
+    """etcd's is that of its database file, which no two need have in common; ours is that of the keys, as HashKV's."""
+    refused = refuses_unmapped(server, call)
+    if refused is not None:
+        fail(call, refused)
+    else:
+        server.tasks.spawn(_hash(server, call), call)
+
+
+async def _hash(server: Server, call: Call) -> None:
+    answer = await hashing.hash_kv(server, 0)
+    if isinstance(answer, Refusal):
+        fail(call, answer)
+    else:
+        response = rpc.HashResponse(hash=answer.hash)
+        call.reply(server.header.encode(server.machine.revision) + response.SerializeToString())
+
+
 async def _hash_kv(server: Server, call: Call, revision: int) -> None:
     answer = await hashing.hash_kv(server, revision)
     if isinstance(answer, Refusal):

@@ -36,6 +36,7 @@ UNARY: dict[str, Handler] = {
     "/etcdserverpb.Cluster/MemberList": cluster.member_list,
     "/etcdserverpb.Cluster/MemberPromote": cluster.member_promote,
     "/etcdserverpb.Maintenance/Status": maintenance.status,
+    "/etcdserverpb.Maintenance/Hash": maintenance.hash_,
     "/etcdserverpb.Maintenance/HashKV": maintenance.hash_kv,
     "/etcdserverpb.Maintenance/Alarm": maintenance.alarm,
     "/etcdserverpb.Maintenance/Defragment": maintenance.defragment,
