@@ -201,6 +201,16 @@ def test_of_a_lease_renewed_in_time_nothing_is_told_until_it_is_not() -> None:
     assert checkpoints(host, 300) == {7: 700}
 
 
+def test_who_leads_anew_begins_to_count_the_five_minutes_anew() -> None:
+    host = Host(checkpoints=True)
+    host.grant(7, 1000)
+    host.now += 100
+    host.lessor.demote()
+    host.lessor.promote()
+    assert checkpoints(host, 299) == {}
+    assert checkpoints(host, 1) == {7: 700 + int(ELECTION_S)}
+
+
 def test_nothing_is_told_where_it_is_not_asked_for_nor_by_a_leader_that_was() -> None:
     host = Host()
     host.grant(7, 1000)
