@@ -445,7 +445,7 @@ class Run:
     # -- time --------------------------------------------------------------------------------------------------------
 
     def _expire(self) -> None:
-        """Keys that expire, alone and in a directory that does; then one that does at once. All are made before the first
+        """Keys that expire, alone and in a directory that does; then one that does at once. All are made before one
         goes: what expires takes an index."""
         top = f"/v2/keys/expiring{self.report.operations}"
         for names in ((("1", 3, False), ("d", 3, True), ("d/x", 1000, False)), (("0", 0, False),)):
