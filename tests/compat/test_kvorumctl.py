@@ -297,7 +297,7 @@ DATA = r"""
     watch d --rev=6 -- /nosuch/program
     watch d --rev=6 -- nosuchprogram
     ETCDCTL_WATCH_KEY=d lines=3 watch --rev=6
-    lines=7 watch -i << watch d --rev=6; progress;
+    lines=6 watch -i << watch d --rev=6;
     get d --endpoints=127.0.0.1:1
     watch -i << watch
     watch -i << frob

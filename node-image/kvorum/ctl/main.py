@@ -64,10 +64,11 @@ async def show_version(call: Call, _: list[str]) -> None:
 async def show_help(call: Call, arguments: list[str]) -> None:
     try:
         found, _ = call.command.root.find(arguments)
+        text = page(found, version_of("kvorum"))
     except UnknownCommand:
         call.complain(f"Unknown help topic [{' '.join(f'`{word}`' for word in arguments)}]")
-        found = call.command.root
-    call.write(page(found, version_of("kvorum")).encode())
+        text = page(call.command.root, version_of("kvorum"), names_help=False)
+    call.write(text.encode())
 
 
 def tree() -> Command:

@@ -7,8 +7,10 @@ TAB = 8
 API_VERSION = "3.5"
 
 
-def page(command: Command, version: str) -> str:
+def page(command: Command, version: str, *, names_help: bool = True) -> str:
+    """names_help: among the options; etcdctl leaves it out where it was asked for help on what is no command."""
     lines: list[str] = []
+    local = [flag for flag in command.local_flags() if names_help or flag.name != "help"]
     name = " ".join(command.path[1:]) or command.name
     lines += ["NAME:", f"\t{name} - {command.short}", ""]
     lines += ["USAGE:", f"\t{use_line(command)}", ""]
@@ -21,7 +23,7 @@ def page(command: Command, version: str) -> str:
         lines += [""]
     if command.long:
         lines += ["DESCRIPTION:", *(f"\t{line}" for line in command.long.strip("\n\t ").split("\n")), ""]
-    lines += ["OPTIONS:", *map(flag_line, sorted_flags(command.local_flags())), ""]
+    lines += ["OPTIONS:", *map(flag_line, sorted_flags(local)), ""]
     inherited = sorted_flags(command.inherited_flags())
     if inherited:
         lines += ["GLOBAL OPTIONS:", *map(flag_line, inherited), ""]
