@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from kvorum.api import proto_json
 from kvorum.api.gateway_socket import Conversation, open_socket
@@ -34,6 +34,7 @@ NO_NAMES: Final = (
 )
 DOCUMENTS_MAX: Final = 1000  # in one body, or one message of WebSocket: they are taken within one turn of the loop
 TOO_MANY: Final = Status(Code.RESOURCE_EXHAUSTED, f"kvorum: more than {DOCUMENTS_MAX} documents at once")
+NO_TEXT: Final = "kvorum: the answer holds a name that is no UTF-8, which JSON cannot have: ask over gRPC"
 METADATA: Final = "grpc-metadata-"  # before the name of a header that is meant for the call
 
 # Of HTTP, by the code of gRPC.
@@ -437,16 +438,26 @@ class GatewayCall:
             self.push(body)
             self.finish()
         elif not self.cancelled:
-            self._count_end(Code.OK)
-            self._let_go()
-            text = proto_json.write(self.method.response.FromString(body))
-            self._exchange(HttpResponse(200, text.encode(), ANSWERED))
+            text = self._as_json(body)
+            if text is not None:
+                self._count_end(Code.OK)
+                self._let_go()
+                self._exchange(HttpResponse(200, text.encode(), ANSWERED))
+
+    def _as_json(self, body: bytes) -> str | None:
+        """None: the call has failed, since JSON has no such text. Who answers may be in the middle of applying."""
+        try:
+            return proto_json.write(self.method.response.FromString(body))
+        except DecodeError:
+            self.end_by(Code.INTERNAL, NO_TEXT)
+            return None
 
     def fail(self, code: int, message: str) -> None:
         self.finish(code, message)
 
     def push(self, body: bytes) -> None:
-        if self.cancelled:
+        text = None if self.cancelled else self._as_json(body)
+        if text is None:
             return
         stream = self._stream
         if stream is None:
@@ -454,7 +465,6 @@ class GatewayCall:
             stream.on_close = self._left
             stream.on_writable = self._writable
         self._counts.sent += 1
-        text = proto_json.write(self.method.response.FromString(body))
         stream.write(f'{{"result":{text}}}\n'.encode())
 
     def _writable(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from kvorum.api.permission import propose, refuses, refuses_read
+from kvorum.api.permission import NESTED_BYTES_MIN, PUT, propose, refuses, refuses_read, unreadable
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server.answer import Answer
@@ -19,7 +19,7 @@ from kvorum.state.refusal import Refusal
 from kvorum.state.row import varint
 from kvorum.state.txn import is_read_only
 
-PUT, DELETE_RANGE, TXN, COMPACTION = b"\x22", b"\x2a", b"\x32", b"\x3a"  # fields of InternalRaftRequest
+DELETE_RANGE, TXN, COMPACTION = b"\x2a", b"\x32", b"\x3a"  # fields of InternalRaftRequest
 
 
 def fail(call: Answer, refused: Refusal) -> None:
@@ -38,11 +38,15 @@ def put(server: Server, call: Call) -> None:
     except DecodeError as error:
         bad_request(call, error)
         return
+    payload = PUT + varint(len(body)) + body
     refused = server.quota.refuses(request) or checks.put(request)
+    if refused is None and len(body) >= NESTED_BYTES_MIN:
+        unnamed_bytes = len(body) - len(request.key) - len(request.value)
+        refused = unreadable(payload) if unnamed_bytes >= NESTED_BYTES_MIN else None
     if refused is not None:
         fail(call, refused)
     else:
-        propose(server, PUT + varint(len(body)) + body, call)
+        propose(server, payload, call)
 
 
 def range_(server: Server, call: Call) -> None:

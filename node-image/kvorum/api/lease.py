@@ -42,6 +42,11 @@ def grant(server: Server, call: Call) -> None:
 
 
 def revoke(server: Server, call: Call) -> None:
+    try:
+        rpc.LeaseRevokeRequest.FromString(call.body)
+    except DecodeError as error:
+        bad_request(call, error)
+        return
     refused = refuses(server, call, Check.named)
     if refused is not None:
         fail(call, refused)

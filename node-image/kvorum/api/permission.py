@@ -6,7 +6,11 @@ once it has looked at the request itself, since etcd tells of a bad request firs
 """
 
 from collections.abc import Callable
+from typing import Final
 
+from google.protobuf.message import DecodeError
+
+from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
 from kvorum.net.call import Call
 from kvorum.server.answer import Answer
 from kvorum.server.server import Server
@@ -21,8 +25,12 @@ from kvorum.state.refusal import (
     USER_NOT_FOUND,
     Refusal,
 )
+from kvorum.wire.grpc import Code
 
 Ask = Callable[[Check], Refusal | None]
+
+PUT: Final = b"\x22"  # field of InternalRaftRequest
+NESTED_BYTES_MIN: Final = 200  # of what nests too deep for the log: 100 levels, each with a tag and a length or an end
 
 # What a few of etcd's handlers let out as it is within, with no code of its own.
 UNMAPPED = {
@@ -37,8 +45,13 @@ UNMAPPED = {
 def propose(server: Server, payload: bytes, call: Call, answer: Answer | None = None) -> None:
     """Takes a client's request through the log, with his name where that counts.
 
-    payload: see Server.propose. answer: if it is not the call itself that waits for it.
+    payload: see Server.propose; a put has been through unreadable. answer: if it is not the call itself that waits.
     """
+    if len(payload) >= NESTED_BYTES_MIN and not payload.startswith(PUT):
+        wrong = unreadable(payload)
+        if wrong is not None:
+            call.fail(wrong.code, wrong.text)
+            return
     if not server.machine.auth.enabled:
         server.propose(payload, answer or call)
         return
@@ -53,6 +66,16 @@ def propose(server: Server, payload: bytes, call: Call, answer: Answer | None = 
             call.fail(refused.code, refused.text)
             return
     server.propose(payload, answer or call, server.callers.header_tail(caller))
+
+
+def unreadable(payload: bytes) -> Refusal | None:
+    """Why an entry must not be made of a request that was read by itself: within the entry it lies one level deeper,
+    and protobuf reads no more than a hundred. Such an entry would end every member, at each start anew."""
+    try:
+        InternalRaftRequest.FromString(payload)
+    except DecodeError as error:
+        return Refusal(Code.INTERNAL, f"grpc: error unmarshalling request: {error}")
+    return None
 
 
 def refuses(server: Server, call: Call, ask: Ask) -> Refusal | None:

@@ -145,6 +145,7 @@ def _parse_url(given: object) -> str:
         raise BadUrls("a URL is a string")
     url = given.strip()
     try:
+        url.encode()  # half of a surrogate pair, which JSON can spell, is a ValueError, too
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:

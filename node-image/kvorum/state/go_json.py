@@ -9,8 +9,9 @@ _NO_UTF8 = re.compile("[\ud800-\udfff]")  # bytes that Python reads as lone surr
 
 def dumps(value: object) -> bytes:
     """No blanks, fields in the order given, `<`, `>`, `&` and two line separators escaped, all else raw UTF-8."""
-    # None of the five stands outside of strings in JSON, so they can be replaced in the whole text.
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES).encode()
+    # None of the five stands outside of strings in JSON, so they can be replaced in the whole text; nor do surrogates.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
+    return (text if text.isascii() else _NO_UTF8.sub(r"\\ufffd", text)).encode()
 
 
 def quote(text: str) -> str:

@@ -5,9 +5,11 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kvorum.api.v2 import V2Api
 from kvorum.api.v2_keys import UNREAD_BYTES_MAX
 from kvorum.api.v2_stats import duration
@@ -19,7 +21,7 @@ from kvorum.server.server import Server
 from tests.unit.kvorum.api.exchanges import Told
 from tests.unit.kvorum.server.cluster import Cluster
 
-FORM = {"content-type": "application/x-www-form-urlencoded"}
+FORM = "application/x-www-form-urlencoded"
 
 
 class Asked:
@@ -32,20 +34,23 @@ class Asked:
         self.traffic: dict[int, PeerTraffic] = {}
         self.api = V2Api(server, "n1", lambda: self.traffic)
 
-    def begin(self, method: str, target: str, body: bytes = b"") -> Told:
+    def begin(self, method: str, target: str, body: bytes = b"", kind: str = FORM) -> Told:
         told = Told()
         path, _, query = target.partition("?")
         path = unquote(path, errors="surrogateescape")
         self.api.handle(
-            HttpRequest(method, target, path, query, headers=FORM, minor=1, keep_alive=True, body=body), told
+            HttpRequest(
+                method, target, path, query, headers={"content-type": kind}, minor=1, keep_alive=True, body=body
+            ),
+            told,
         )
         return told
 
     async def until(self, answered: Callable[[], bool]) -> None:
         await self._cluster.until(answered, "an answer")
 
-    async def ask(self, method: str, target: str, body: bytes = b"") -> tuple[int, Any]:
-        told = self.begin(method, target, body)
+    async def ask(self, method: str, target: str, body: bytes = b"", kind: str = FORM) -> tuple[int, Any]:
+        told = self.begin(method, target, body, kind)
         await self.until(lambda: told.whole is not None)
         assert told.whole is not None
         text = bytes(told.whole.body)
@@ -138,6 +143,20 @@ def test_keys_are_refused_where_a_member_of_etcds_switched_users_on(tmp_path: Pa
     run(tmp_path, story)
 
 
+def test_what_is_no_text_is_refused_as_such(tmp_path: Path) -> None:
+    """A path may be any bytes, and JSON can spell half of a surrogate pair."""
+
+    async def story(asked: Asked) -> None:
+        status, document = await asked.ask("DELETE", "/v2/members/%ff")
+        assert (status, document["message"]) == (404, "No such member: \ufffd")
+        half = b'{"peerURLs": ["http://\\ud800:2380"]}'
+        status, document = await asked.ask("POST", "/v2/members", half, kind="application/json")
+        assert (status, document["message"].endswith("http://\ufffd:2380")) == (400, True)
+        assert len(asked.server.machine.membership.members) == 1
+
+    run(tmp_path, story)
+
+
 def test_what_is_counted_is_told(tmp_path: Path) -> None:
     async def story(asked: Asked) -> None:
         await asked.ask("PUT", "/v2/keys/a", b"value=x")
@@ -180,3 +199,46 @@ def test_a_leader_tells_of_its_followers(tmp_path: Path) -> None:
 )
 def test_durations_are_written_as_go_writes_them(time_ns: int, text: str) -> None:
     assert duration(time_ns) == text
+
+
+PATHS = ("/v2/keys", "/v2/keys/", "/v2/keys/a", "/v2/members", "/v2/members/", "/v2/members/leader", "/v2/machines")
+OTHERS = ("/v2/stats/self", "/v2/stats/leader", "/v2/stats/store", "/v2/auth/users", "/v2/auth/enable", "/v2/")
+TARGETS = st.builds(
+    lambda path, more, query: path + quote(more) + (f"?{quote(query, safe='=&;+%')}" if query else ""),
+    st.sampled_from((*PATHS, *OTHERS)),
+    st.binary(max_size=8),
+    st.one_of(
+        st.binary(max_size=12),
+        st.sampled_from((b"wait=true", b"ttl=99999999999999", b"dir=true", b"prevExist=true", b"recursive=true&dir=1")),
+    ),
+)
+BODIES = st.one_of(
+    st.binary(max_size=24),
+    st.builds(lambda value: json.dumps({"peerURLs": value}).encode(), st.lists(st.text(max_size=12), max_size=2)),
+    st.sampled_from((b'{"peerURLs":["http://\\ud800:1"]}', b'{"peerURLs":[{}]}', b'{"peerURLs":"x"}', b"[" * 5000)),
+)
+TYPES = st.one_of(
+    st.sampled_from(("application/json", FORM["content-type"], "")), st.text(st.characters(max_codepoint=255))
+)
+
+
+def test_no_request_trips_a_handler(tmp_path: Path) -> None:
+    async def story(asked: Asked) -> None:
+        open_watches: list[Told] = []
+
+        @settings(max_examples=400, deadline=None, database=None)
+        @given(st.sampled_from(("GET", "HEAD", "PUT", "POST", "DELETE", "PATCH")), TARGETS, BODIES, TYPES)
+        def trip(method: str, target: str, body: bytes, content_type: str) -> None:
+            told = Told()
+            path, _, query = target.partition("?")
+            path = unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+            headers = {"content-type": content_type}
+            request = HttpRequest(method, target, path, query, headers=headers, minor=1, keep_alive=True, body=body)
+            asked.api.handle(request, told)
+            open_watches.append(told)
+
+        trip()
+        await asked.until(lambda: all(told.status for told in open_watches))
+        assert {told.status for told in open_watches} >= {200, 201, 301, 400, 404, 405, 415, 501}
+
+    run(tmp_path, story)
