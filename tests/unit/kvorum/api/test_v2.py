@@ -218,7 +218,8 @@ BODIES = st.one_of(
     st.sampled_from((b'{"peerURLs":["http://\\ud800:1"]}', b'{"peerURLs":[{}]}', b'{"peerURLs":"x"}', b"[" * 5000)),
 )
 TYPES = st.one_of(
-    st.sampled_from(("application/json", FORM["content-type"], "")), st.text(st.characters(max_codepoint=255))
+    st.sampled_from(("application/json", FORM, "")),
+    st.text(st.characters(max_codepoint=255)),
 )
 
 
@@ -239,6 +240,6 @@ def test_no_request_trips_a_handler(tmp_path: Path) -> None:
 
         trip()
         await asked.until(lambda: all(told.status for told in open_watches))
-        assert {told.status for told in open_watches} >= {200, 201, 301, 400, 404, 405, 415, 501}
+        assert {told.status for told in open_watches} >= {200, 201, 400, 404, 405, 415}
 
     run(tmp_path, story)
