@@ -12,7 +12,10 @@ from kvorum.config_file import LISTS, OURS, SETTINGS, keys
 from kvorum.flags import BOOL, DURATION, FLAGS, GROUPS, INT, UINT, UINT32, Flag, Status, parse_duration_ns
 
 WIDTH: Final = 100
-FOLLOWING: Final = {"data-dir": "NAME.etcd", "initial-cluster": "NAME=initial-advertise-peer-urls"}
+FOLLOWING: Final = {
+    "data-dir": "NAME.etcd",
+    "initial-cluster": "NAME=initial-advertise-peer-urls, of a name of its own",
+}
 HEAD: Final = """\
 # Every key of a config file, with its default: the file as it is changes nothing.
 # kvorum --config-file FILE (or ETCD_CONFIG_FILE) reads it, and then no other flag and no other variable.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kvorum.config import Config, ConfigError, load
+from kvorum.config_sample import sample
 from kvorum.flags import parse_duration_ns
 
 from tests.kit.ports import free_port
@@ -218,3 +219,14 @@ def test_a_file_is_taken_or_refused_as_etcd_takes_it(text: str, tmp_path: Path, 
     path = tmp_path / "node.yaml"
     path.write_text(("" if text in WHOLE_FILES else addresses) + text.replace("PORT", str(free_port())))
     assert of_ours(path) == of_etcd(reference, path)
+
+
+def test_the_sample_is_one_that_an_etcd_takes_to_the_same_effect(tmp_path: Path, reference: Program) -> None:
+    text = sample().replace("data-dir:\n", f"data-dir: {CANNOT_BE_MADE}\n").replace("listen-metrics-urls: ''\n", "")
+    for port in (2379, 2380):
+        text = text.replace(f":{port}", f":{free_port()}")
+    path = tmp_path / "node.yaml"
+    path.write_text(text)
+    taken = of_ours(path)
+    assert taken is not None
+    assert taken == of_etcd(reference, path)
