@@ -95,8 +95,8 @@ class Auth:
         self.news = [SignedOut(None), RightsChanged()]  # what came before matters to nobody now
 
     def tell(self, news: News) -> None:
-        """While authentication is off nobody has a token, nor needs rights."""
-        if self.enabled:
+        """While authentication is off nobody has a token, nor needs rights. The same twice in a row is told once."""
+        if self.enabled and self.news[-1:] != [news]:
             self.news.append(news)
 
     def take_news(self) -> list[News]:
