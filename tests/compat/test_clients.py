@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.test_gateway import ask, key, keys_below, leased, told_of, waits
 from tests.kit.etcd import Etcd
+from tests.kit.gateway import ask, key, keys_below, leased, told_of, waits
 from tests.kit.node_packages import require_node_packages
 from tests.kit.packages import PackagesMissing, require_packages
 from tests.kit.processes import Node, Program

@@ -26,14 +26,11 @@ import aiohttp
 import pytest
 
 from tests.compat.differential import gateway
-from tests.compat.differential.gateway import LOCAL_HEADERS, refusal
 from tests.kit.deadline import wait_until
+from tests.kit.gateway import DEADLINE_S, Answer, ask, key, keys_below, leased, plain, told_of, waits
 from tests.kit.processes import Node, Program
 
-DEADLINE_S = 60.0
 OPERATIONS = 500
-STREAMS = {"/v3/watch", "/v3/lease/keepalive", "/v3/election/observe", "/v3/maintenance/snapshot"}
-LOCAL_NAMES = {"cluster_id", "member_id", "raft_term"}
 MIB = 1 << 20
 
 
@@ -50,55 +47,11 @@ def pair(reference: Program, subject: Program, tmp_path_factory: pytest.TempPath
         yield Pair(left, right)
 
 
-class Answer(NamedTuple):
-    """What must be equal: documents without the ids of clusters, members and terms; of a refusal, code and text."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    told: object
-
-
-def ask(
-    node: Node, path: str, body: str | bytes = "", *, method: str = "POST", headers: dict[str, str] | None = None
-) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", node.client_port, timeout=DEADLINE_S)
-    try:
-        connection.request(method, path, body=body.encode() if isinstance(body, str) else body, headers=headers or {})
-        answer = connection.getresponse()
-        return read(answer, answer.read())
-    finally:
-        connection.close()
-
-
-def read(answer: http.client.HTTPResponse, body: bytes) -> Answer:
-    names = (name.lower() for name in answer.headers)
-    headers = tuple(sorted((name, answer.headers[name]) for name in names if name not in LOCAL_HEADERS))
-    if answer.headers["Content-Type"] != "application/json":
-        return Answer(answer.status, headers, body)
-    if answer.status != 200:
-        return Answer(answer.status, headers, refusal(body) if body else b"")
-    return Answer(answer.status, headers, [plain(json.loads(line)) for line in body.splitlines()])
-
-
-def plain(document: Any) -> Any:
-    """Without what differs from cluster to cluster."""
-    if isinstance(document, dict):
-        return {
-            name: plain(one) for name, one in document.items() if name not in ("cluster_id", "member_id", "raft_term")
-        }
-    return [plain(one) for one in document] if isinstance(document, list) else document
-
-
 def same(pair: Pair, path: str, body: str | bytes = "", **more: Any) -> Answer:
     """The answer of both."""
     left, right = (ask(node, path, body, **more) for node in pair)
     assert right == left, f"{path} {body!r:.500}"
     return left
-
-
-def key(text: str) -> str:
-    """base64 of it."""
-    return base64.b64encode(text.encode()).decode()
 
 
 def table() -> list[tuple[str, str]]:
@@ -331,32 +284,6 @@ def test_a_watch_over_websocket_ends_with_its_client(pair: Pair) -> None:
 
 
 # Locks and elections
-
-
-def leased(node: Node, *leases: int) -> None:
-    for lease in leases:
-        ask(node, "/v3/lease/revoke", f'{{"ID":{lease}}}')
-        assert ask(node, "/v3/lease/grant", f'{{"TTL":3600,"ID":{lease}}}').status == 200
-
-
-def keys_below(node: Node, name: str) -> list[str]:
-    body = json.dumps({"key": key(f"{name}/"), "range_end": key(f"{name}0"), "keys_only": True})
-    told = ask(node, "/v3/kv/range", body).told
-    assert isinstance(told, list)
-    return [kv["key"] for kv in told[0].get("kvs", ())]
-
-
-def waits(node: Node, name: str, count: int) -> None:
-    wait_until(lambda: len(keys_below(node, name)) == count, DEADLINE_S, f"{count} keys below {name}")
-
-
-def told_of(answer: Answer) -> Any:
-    """Without the revision, which counts what the tests before did."""
-    assert answer.status == 200, answer
-    assert isinstance(answer.told, list)
-    document = dict(answer.told[0])
-    assert int(document.pop("header")["revision"]) > 1
-    return document
 
 
 def test_a_lock_goes_from_one_to_the_next_in_order(pair: Pair) -> None:

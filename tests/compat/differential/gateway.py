@@ -28,6 +28,7 @@ from kvorum.etcdpb import rpc_pb2 as rpc
 from tests.compat.differential.operations import CHANGES, COUNTS, Generator, Operation
 from tests.compat.differential.ordering import order_equals
 from tests.compat.differential.sides import OWN, PATHS, Answer, Names, comparable
+from tests.kit.gateway import LOCAL_HEADERS, refusal
 from tests.kit.processes import Node, etcd_program, kvorum_program
 
 ANSWER_S = 60.0
@@ -58,16 +59,7 @@ URLS: dict[str, tuple[str, ...]] = {
     "Watch": ("watch",),
 }
 OTHER_METHODS = ("GET", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS")
-# Go's own words about JSON that is none; ours are others, with the same status.
-SYNTAX = re.compile(
-    r"invalid JSON|invalid character|unexpected EOF|unexpected end of JSON|syntax error|invalid UTF-8|in literal"
-)
-POSITION = re.compile(r"\(line \d+:\d+\): ")
-PROTO = re.compile(r"^proto:\s")  # a blank or a no-break space: so nobody relies on it, it says
-# Theirs shows it as it was written, with its escapes, ours as it was read.
-WRITTEN = re.compile(r"(invalid value for \w+ field \w+:|duplicate field) .*", re.DOTALL)
 SHORT = range(500, 600)  # leases, see Generator.lease_grant
-LOCAL_HEADERS = {"date", "content-length", "transfer-encoding", "connection"}
 
 
 class Raw(NamedTuple):
@@ -211,15 +203,6 @@ def shape(value: Any, without: str = "") -> Any:
     if isinstance(value, str):
         return "digits" if re.fullmatch(r"-?\d+", value) else "text"
     return type(value).__name__
-
-
-def refusal(body: bytes) -> tuple[int, str]:
-    """Code and text of an error, from either version of its body; where it is ours, of both."""
-    told = json.loads(body)
-    assert set(told) <= {"code", "message", "error", "details"}, told
-    assert told.get("error", told["message"]) == told["message"], told
-    text = WRITTEN.sub(r"\1", PROTO.sub("proto: ", POSITION.sub("", told["message"])))
-    return told["code"], "no JSON" if SYNTAX.search(text) else text
 
 
 @dataclass
