@@ -64,7 +64,8 @@ FOREIGN = Refusal(
 )
 RANGE = "/etcdserverpb.KV/Range"
 NAMELESS = {"/etcdserverpb.Auth/Authenticate", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
-HELD_MESSAGES_MAX = 100  # of one stream
+MESSAGE_BYTES = 64  # what keeping one costs beside its own bytes
+HELD_STREAM_BYTES_MAX = 64 << 10  # of what the client of a stream says meanwhile
 
 
 def unary(server: Server) -> dict[str, Callable[[Call], None]]:
@@ -85,22 +86,24 @@ def _guarded(server: Server, handler: Handler, path: str, call: Call) -> None:
     elif server.raft.leader == NONE and call.metadata("hasleader") == "true":
         fail(call, refusal.NO_LEADER)
     elif server.machine.auth.enabled and path not in NAMELESS and (index := server.callers.awaits(call)):
-        hold(server, handler, call, index)
+        hold(server, handler, path, call, index)
     else:
         handler(server, call)
 
 
-def hold(server: Server, handler: Handler, call: Call, index: int) -> None:
+def hold(server: Server, handler: Handler, path: str, call: Call, index: int) -> None:
     """Until index is applied here. What a stream's client sends meanwhile is kept for its handler."""
     messages: list[bytes] = []
-    ended = False
+    kept_bytes, ended = 0, False
 
     def end() -> None:
         nonlocal ended
         ended = True
 
     def keep(message: bytes) -> None:
-        if len(messages) < HELD_MESSAGES_MAX:
+        nonlocal kept_bytes
+        kept_bytes += len(message) + MESSAGE_BYTES
+        if kept_bytes <= HELD_STREAM_BYTES_MAX:
             messages.append(message)
         else:
             fail(call, refusal.TOO_MANY_REQUESTS)
@@ -116,7 +119,8 @@ def hold(server: Server, handler: Handler, call: Call, index: int) -> None:
             fail(call, why)
 
     call.on_message, call.on_end = keep, end
-    server.callers.hold(index, go_on, give_up)
+    size_bytes = len(call.body) if path in UNARY else HELD_STREAM_BYTES_MAX
+    server.callers.hold(index, size_bytes, go_on, give_up)
 
 
 def _tell(call: Call, messages: Iterable[bytes], *, ended: bool) -> None:

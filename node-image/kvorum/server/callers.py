@@ -9,7 +9,7 @@ calls wait for the entry that made their token, and watches are looked at again 
 import heapq
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kvorum.server.tokens import Tokens
 from kvorum.state.auth import READ, Caller, News, RightsChanged, SignedIn, SignedOut
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kvorum.server.server import Server
 
 HELD_MAX = 1_000  # calls with a token that is not known yet; more are refused at once
+HELD_BYTES_MAX = 64 << 20  # of their requests: who holds no token that counts must not fill the memory
 PURGE_S = 1.0
 NOBODY = Caller(b"", 0)
 
@@ -47,7 +48,17 @@ class Watching(Protocol):
 
 
 Ask = Callable[[Check], Refusal | None]
-Held = tuple[int, int, int, Callable[[], None], Callable[[Refusal], None]]  # index, number, tick; go on, give up
+
+
+class Held(NamedTuple):
+    """A call that waits, in the order of what it waits for."""
+
+    awaited_index: int
+    number: int
+    tick: int
+    size_bytes: int
+    go_on: Callable[[], None]
+    give_up: Callable[[Refusal], None]
 
 
 class Callers:
@@ -58,7 +69,8 @@ class Callers:
         self.tokens = tokens
         self.streams: set[Watching] = set()  # all that are open
         self._held: list[Held] = []
-        self._held_count = 0
+        self._held_count = 0  # ever
+        self._held_bytes = 0
         self._named: tuple[Caller, bytes] = (NOBODY, b"")
         self._next_purge = 0.0
 
@@ -155,13 +167,17 @@ class Callers:
         index = self.tokens.awaits(token) if token is not None else 0
         return index if index > self._server.machine.applied_index else 0
 
-    def hold(self, index: int, go_on: Callable[[], None], give_up: Callable[[Refusal], None]) -> None:
-        """Goes on once index is applied; gives up when that does not come within a request's time."""
-        if len(self._held) >= HELD_MAX:
+    def hold(self, index: int, size_bytes: int, go_on: Callable[[], None], give_up: Callable[[Refusal], None]) -> None:
+        """Goes on once index is applied; gives up when that does not come within a request's time.
+
+        size_bytes: what is kept for the call meanwhile.
+        """
+        if len(self._held) >= HELD_MAX or self._held_bytes + size_bytes > HELD_BYTES_MAX:
             give_up(TOO_MANY_REQUESTS)
             return
         self._held_count += 1
-        heapq.heappush(self._held, (index, self._held_count, self._server.ticks, go_on, give_up))
+        self._held_bytes += size_bytes
+        heapq.heappush(self._held, Held(index, self._held_count, self._server.ticks, size_bytes, go_on, give_up))
 
     @property
     def has_held(self) -> bool:
@@ -170,18 +186,20 @@ class Callers:
     def applied(self) -> None:
         """A batch was applied."""
         applied = self._server.machine.applied_index
-        while self._held and self._held[0][0] <= applied:
-            heapq.heappop(self._held)[3]()
+        while self._held and self._held[0].awaited_index <= applied:
+            ripe = heapq.heappop(self._held)
+            self._held_bytes -= ripe.size_bytes
+            ripe.go_on()
 
     def tick(self) -> None:
         server = self._server
         if self._held:
             oldest = server.ticks - server.settings.request_timeout_ms // server.settings.heartbeat_ms
-            expired = [one for one in self._held if one[2] <= oldest]
+            expired = [one for one in self._held if one.tick <= oldest]
             if expired:
-                self._held = [one for one in self._held if one[2] > oldest]
+                self._held = [one for one in self._held if one.tick > oldest]
                 heapq.heapify(self._held)
-                _give_up(expired, INVALID_AUTH_TOKEN)
+                self._give_up(expired, INVALID_AUTH_TOKEN)
         now = server.loop.time()
         if now >= self._next_purge:
             self._next_purge = now + PURGE_S
@@ -189,12 +207,12 @@ class Callers:
 
     def stop(self) -> None:
         held, self._held = self._held, []
-        _give_up(held, STOPPED)
+        self._give_up(held, STOPPED)
 
-
-def _give_up(held: Sequence[Held], why: Refusal) -> None:
-    for one in held:
-        one[4](why)
+    def _give_up(self, held: Sequence[Held], why: Refusal) -> None:
+        for one in held:
+            self._held_bytes -= one.size_bytes
+            one.give_up(why)
 
 
 def _token(asker: Asker) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kvorum.api import routes
-from kvorum.api.routes import HELD_MESSAGES_MAX, streams, unary
+from kvorum.api.routes import HELD_STREAM_BYTES_MAX, MESSAGE_BYTES, streams, unary
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.server.server import Server
 from kvorum.state.refusal import INVALID_AUTH_TOKEN, TOO_MANY_REQUESTS, Refusal
@@ -120,8 +120,12 @@ def test_who_says_too_much_meanwhile_is_refused(tmp_path: Path) -> None:
         await with_ann(server)
         call = ToyCall(WATCH, early_token(server))
         streams(server)[WATCH](call)
-        for _ in range(HELD_MESSAGES_MAX + 5):
-            call.says(watch_of(b"a"))
+        message = watch_of(b"a")
+        for _ in range(HELD_STREAM_BYTES_MAX // (len(message) + MESSAGE_BYTES)):
+            call.says(message)
+        assert call.answers == []
+        for _ in range(3):
+            call.says(message)
         assert call.answers == [TOO_MANY_REQUESTS]
         await sign_in(server)
         assert (call.answers, call.pushed) == ([TOO_MANY_REQUESTS], [])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
-from kvorum.server.callers import HELD_MAX, NOBODY
+from kvorum.server.callers import HELD_BYTES_MAX, HELD_MAX, NOBODY
 from kvorum.server.server import Server
 from kvorum.state.auth import Caller
 from kvorum.state.refusal import INVALID_AUTH_TOKEN, STOPPED, TOO_MANY_REQUESTS, USER_EMPTY, Refusal
@@ -191,8 +191,8 @@ def test_a_call_waits_for_the_entry_of_its_token_and_for_no_other(tmp_path: Path
         for token in (f"abc.{applied - 1}", "abc", "a.b.5", "abc.", "abc.-5", "abc.99999999999999999999", "", None):
             assert server.callers.awaits(Asker(token=token)) == 0
         told: list[str | Refusal] = []
-        server.callers.hold(applied + 2, lambda: told.append("second"), told.append)
-        server.callers.hold(applied + 1, lambda: told.append("first"), told.append)
+        server.callers.hold(applied + 2, 10, lambda: told.append("second"), told.append)
+        server.callers.hold(applied + 1, 10, lambda: told.append("first"), told.append)
         await as_root(server, put={"key": b"a"}).body()
         assert told == ["first"]
         await as_root(server, put={"key": b"a"}).body()
@@ -206,16 +206,41 @@ def test_a_call_whose_token_nobody_made_is_refused_in_the_end(tmp_path: Path) ->
     async def story(cluster: Cluster) -> None:
         server = cluster.leader()
         told: list[Refusal] = []
-        server.callers.hold(10**9, lambda: None, told.append)
+        server.callers.hold(10**9, 10, lambda: None, told.append)
         await cluster.until(lambda: bool(told), "its time is up")
         assert told == [INVALID_AUTH_TOKEN]
         for _ in range(HELD_MAX):
-            server.callers.hold(10**9, lambda: None, told.append)
+            server.callers.hold(10**9, 10, lambda: None, told.append)
         assert told == [INVALID_AUTH_TOKEN]
-        server.callers.hold(10**9, lambda: None, told.append)
+        server.callers.hold(10**9, 10, lambda: None, told.append)
         assert told[1:] == [TOO_MANY_REQUESTS]
         server.retire()
         assert told[2:] == [STOPPED] * HELD_MAX
+
+    run(tmp_path, 1, story)
+
+
+def test_what_is_kept_for_calls_that_wait_is_bounded_in_bytes(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        server = cluster.leader()
+        told: list[Refusal | str] = []
+        index = server.machine.applied_index + 1
+
+        def hold(size_bytes: int) -> None:
+            server.callers.hold(index, size_bytes, lambda: told.append("went on"), told.append)
+
+        hold(HELD_BYTES_MAX - 1)
+        hold(2)
+        assert told == [TOO_MANY_REQUESTS]
+        hold(1)
+        await put(server, b"a", b"1").body()
+        assert told == [TOO_MANY_REQUESTS, "went on", "went on"]
+        index = 10**9
+        hold(HELD_BYTES_MAX)  # what went on is not counted any more
+        assert len(told) == 3
+        await cluster.until(lambda: len(told) == 4, "its time is up")
+        hold(HELD_BYTES_MAX)  # nor what was given up
+        assert len(told) == 4
 
     run(tmp_path, 1, story)
 
