@@ -327,7 +327,7 @@ class Generator:
             return Operation("UserAdd", auth_pb2.UserAdd(name=b"\xffu", password=b"\xff\0p"), self.root())
         name, password = self.random.choice((*USERS, "")), self.random.choice((*PASSWORDS, "x" * 73))
         request = rpc.AuthUserAddRequest(name=name, password=password)
-        if self.maybe(0.15):
+        if self.maybe(0.15) and name != ROOT:
             request.options.no_password = True
         return Operation("UserAdd", request, self.root(), password_of=(name, password))
 
@@ -337,6 +337,8 @@ class Generator:
 
     def _user_change_password(self) -> Operation:
         name, password = self.random.choice((*USERS, "nosuch")), self.random.choice((*PASSWORDS, "x" * 73))
+        if name == ROOT and not password:
+            password = "r"  # with none, etcd's way to lock a user out, all that is left would be trying to sign in
         request = rpc.AuthUserChangePasswordRequest(name=name, password=password)
         return Operation("UserChangePassword", request, self.root(), password_of=(name, password))
 

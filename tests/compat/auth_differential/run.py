@@ -112,6 +112,8 @@ class Run:
                 await self._compare_everything()
         if self.differences:
             raise Different("\n\n".join(self.differences))
+        signing_in = self.report.calls["Authenticate"] / self.report.calls.total()
+        assert signing_in < 0.5, f"seed {self.seed}: nobody could sign in any more\n{self.report.table()}"
         return self.report
 
     async def _compare(self, operation: Operation) -> None:
