@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
 RECORD_BYTES: Final = 16_384  # of plain text, at most; an SSL read gives no more than one record
-HELLO_BYTES_MAX: Final = 256 << 10  # of one side's handshake; chains of certificates are some kilobytes
 TURN_S: Final = (
     0.005  # for handshakes in one turn of the loop: a thousand clients that come at once take a second in all
 )
@@ -288,7 +287,7 @@ class _Handshake(asyncio.Protocol):
         self._plain = plain  # for who speaks no TLS, where that is allowed
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._received_bytes = 0
+        self._paused = False
         self._ssl: ssl.SSLObject | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._checking: asyncio.Task[None] | None = None
@@ -319,18 +318,22 @@ class _Handshake(asyncio.Protocol):
             if data[0] != _HANDSHAKE_RECORD:
                 self._become_plain(plain(), data)
                 return
-        self._received_bytes += len(data)
-        if self._received_bytes > HELLO_BYTES_MAX:
-            self.fail("a handshake that does not end")
-            return
-        self._incoming.write(data)
-        if self._checking is None:
-            self._turn(self)
+        self._incoming.write(data)  # no more than one read: OpenSSL takes it all, and until then nothing more is read
+        self._turn(self)
+
+    def pause(self) -> None:
+        """Reads no more until the next step: a client may send a megabyte right behind its handshake."""
+        if not self._paused:
+            self._paused = True
+            self.raw.pause_reading()
 
     def step(self) -> None:
         """Goes on with what has come."""
-        if self._over:
+        if self._over or self._checking is not None:
             return
+        if self._paused:
+            self._paused = False
+            self.raw.resume_reading()
         try:
             if self._ssl is None:  # not before a client has said something: this, too, is part of the turn's time
                 self._ssl = self._policy.context().wrap_bio(
@@ -354,7 +357,7 @@ class _Handshake(asyncio.Protocol):
             self.fail(str(error), error.who)
             return
         if self._policy.checks_address and (who.dns_names or who.ip_addresses):
-            self.raw.pause_reading()
+            self.pause()
             self._checking = asyncio.get_running_loop().create_task(self._check_address(who))
         else:
             self._finish(who)
@@ -485,6 +488,7 @@ class TlsDoor:
         if self._spent_s < TURN_S and not self._waiting:
             self._step(handshake)
         else:
+            handshake.pause()
             self._waiting.append(handshake)
 
     def _step(self, handshake: _Handshake) -> None:

@@ -333,7 +333,7 @@ async def test_a_handshake_that_hangs_is_given_up_and_holds_up_nobody(
 @in_loop
 async def test_a_crowd_is_let_in_a_few_at_a_time_and_the_loop_goes_on(ca: Authority) -> None:
     async with served(ca) as here:
-        port, count, failures = here.port, 60, []
+        port, count, failures, long = here.port, 60, [], bytes(600_000)
         context = trusting(ca)
 
         def knock() -> None:
@@ -342,8 +342,10 @@ async def test_a_crowd_is_let_in_a_few_at_a_time_and_the_loop_goes_on(ca: Author
                     socket.create_connection((HOST, port), timeout=TIMEOUT_S) as raw,
                     context.wrap_socket(raw, server_hostname=HOST) as secure,
                 ):
-                    secure.sendall(b"hello")
-                    assert secure.recv(5) == b"hello"
+                    secure.sendall(long)  # before its turn has come, perhaps
+                    got = 0
+                    while got < len(long):
+                        got += len(secure.recv(65536))
             except OSError as error:
                 failures.append(error)
 
@@ -443,12 +445,16 @@ async def test_a_slow_resolver_holds_up_one_connection_alone(ca: Authority, capl
             pair = ca.sign("member")
             context.load_cert_chain(pair.cert, pair.key)
             reader, writer = await opened(here, ca, context)
-            writer.write(b"early")  # before anybody has said whether it may
+            writer.write(b"early" + bytes(1 << 20))  # before anybody has said whether it may
             await until(lambda: here.door.shaking_count == 1, "it is being asked about")
             assert here.echoes == []
+            for _ in range(200):
+                await asyncio.sleep(0)
+            [shaking] = here.door._shaking
+            assert shaking._incoming.pending < 300_000, "what it sends meanwhile waits outside"
             asked.set()
             if believes:
-                assert await reader.readexactly(5) == b"early"
+                assert await reader.readexactly(5 + (1 << 20)) == b"early" + bytes(1 << 20)
             else:
                 with contextlib.suppress(ConnectionError):
                     assert await reader.read() == b""
