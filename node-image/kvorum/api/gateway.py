@@ -35,6 +35,8 @@ NO_NAMES: Final = (
 DOCUMENTS_MAX: Final = 1000  # in one body, or one message of WebSocket: they are taken within one turn of the loop
 TOO_MANY: Final = Status(Code.RESOURCE_EXHAUSTED, f"kvorum: more than {DOCUMENTS_MAX} documents at once")
 NO_TEXT: Final = "kvorum: the answer holds a name that is no UTF-8, which JSON cannot have: ask over gRPC"
+VALUES_MAX: Final = 20_000  # in one body likewise: each costs some microseconds, and nobody has said yet who he is
+TOO_MANY_VALUES: Final = Status(Code.RESOURCE_EXHAUSTED, f"kvorum: more than {VALUES_MAX} values at once")
 METADATA: Final = "grpc-metadata-"  # before the name of a header that is meant for the call
 
 # Of HTTP, by the code of gRPC.
@@ -248,6 +250,8 @@ class Gateway:
             text = body.decode()
         except UnicodeDecodeError:
             raise BadJson("proto: syntax error: invalid UTF-8") from None
+        if sum(map(text.count, ",{[")) > VALUES_MAX:  # what stands in strings is base64, or a name
+            raise grpc.BadMessage(TOO_MANY_VALUES)
         for index, document in enumerate(proto_json.documents(text)):
             if index == DOCUMENTS_MAX:
                 raise grpc.BadMessage(TOO_MANY)

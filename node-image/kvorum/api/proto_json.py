@@ -42,6 +42,8 @@ def documents(text: str) -> Iterator[Object]:
             value, at = _DECODER.raw_decode(text, at)
         except RecursionError:
             raise BadJson("exceeded max depth") from None
+        except InvalidOperation:
+            raise BadJson("invalid JSON: a number beyond all bounds") from None
         except ValueError as error:
             raise BadJson(_why(error, text)) from None
         if type(value) is not Object:

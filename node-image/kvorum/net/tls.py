@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from kvorum.net.tls_connection import Identified, NotTrusted, describe
 
 PEM_CRL: Final = b"-----BEGIN X509 CRL-----"
+UNREADABLE: Final = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)  # no ValueErrors
 RESOLVE_S: Final = 5.0  # for the resolver, where a certificate's names are compared with who shows it
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,7 @@ def _identify(shaken: ssl.SSLObject, files: TlsFiles, revoked: frozenset[int]) -
         serials = [certificate.serial_number]
         if revoked:
             serials = [x509.load_der_x509_certificate(each).serial_number for each in _chain(shaken)] or serials
-    except ValueError as error:
+    except (ValueError, *UNREADABLE) as error:
         raise NotTrusted(f"a certificate that cannot be read: {error}") from None
     for serial in serials:
         if serial in revoked:

@@ -26,7 +26,7 @@ Done = Callable[[Applied], None]
 class Watcher:
     """Waits for changes of a path; recursive: and of what is below. Without is_stream it is told of one."""
 
-    __slots__ = ("_hub", "is_stream", "on_end", "on_event", "path", "recursive", "since", "start_index")
+    __slots__ = ("_hub", "is_stream", "on_end", "on_event", "path", "recursive", "removed", "since", "start_index")
 
     def __init__(self, hub: "V2", path: str, *, recursive: bool, is_stream: bool, since: int, start_index: int) -> None:
         self._hub = hub
@@ -35,6 +35,7 @@ class Watcher:
         self.is_stream = is_stream
         self.since = since
         self.start_index = start_index  # of the store when it began
+        self.removed = False
         self.on_event: Callable[[Event], None]
         self.on_end: Callable[[], None]
 
@@ -44,6 +45,8 @@ class Watcher:
         self._hub.add(self)
 
     def remove(self) -> None:
+        """It is told of nothing more, not of what it missed either."""
+        self.removed = True
         self._hub.discard(self)
 
 
@@ -118,7 +121,7 @@ class V2:
                 return True
             watcher.since = event.at_index + 1
             watcher.on_event(event)
-            if not watcher.is_stream:
+            if watcher.removed or not watcher.is_stream:
                 return False
 
     def discard(self, watcher: Watcher) -> None:

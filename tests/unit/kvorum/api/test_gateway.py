@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kvorum.api import routes
-from kvorum.api.gateway import DOCUMENTS_MAX, METHODS, STATUSES, Gateway
+from kvorum.api.gateway import DOCUMENTS_MAX, METHODS, STATUSES, VALUES_MAX, Gateway
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 
@@ -220,6 +220,15 @@ def test_no_more_documents_are_taken_than_one_turn_of_the_loop_can_bear() -> Non
     assert (told.status, body_of(told)["code"]) == (429, 8)
     assert (len(heard), gone) == (DOCUMENTS_MAX, ["gone"])
     assert Toy(handler).ask("/v3/watch", "{}" * DOCUMENTS_MAX).status == 0
+
+
+@pytest.mark.parametrize("value", ["{}", "0", "[]"])
+def test_no_more_values_are_read_than_one_turn_of_the_loop_can_bear(value: str) -> None:
+    toy = Toy()
+    told = toy.ask("/v3/kv/range", '{"of no field":[' + ",".join([value] * (VALUES_MAX + 1)) + "]}")
+    assert (told.status, body_of(told)["code"], toy.calls) == (429, 8, [])
+    toy.ask("/v3/kv/range", '{"of no field":[' + ",".join([value] * (VALUES_MAX // 2 - 2)) + "]}")
+    assert len(toy.calls) == 1
 
 
 def test_a_handler_that_has_finished_hears_no_more() -> None:

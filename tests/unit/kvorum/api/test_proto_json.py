@@ -99,6 +99,7 @@ def test_what_is_read(text: str, message: str) -> None:
         ('{"limit":9223372036854775808}', "invalid value for int64"),
         ('{"limit":1e999999999}', "invalid value for int64"),
         ('{"limit":"1e99999999999999999999"}', "invalid value for int64"),
+        ('{"limit":1e99999999999999999999}', "a number beyond all bounds"),
         ('{"minModRevision":"x"}', "invalid value for int64 field minModRevision"),
         ('{"serializable":1}', "invalid value for bool field serializable: 1"),
         ('{"serializable":"true"}', "invalid value for bool"),

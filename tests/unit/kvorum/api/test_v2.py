@@ -34,8 +34,8 @@ class Asked:
         self.traffic: dict[int, PeerTraffic] = {}
         self.api = V2Api(server, "n1", lambda: self.traffic)
 
-    def begin(self, method: str, target: str, body: bytes = b"", kind: str = FORM) -> Told:
-        told = Told()
+    def begin(self, method: str, target: str, body: bytes = b"", kind: str = FORM, told: Told | None = None) -> Told:
+        told = told or Told()
         path, _, query = target.partition("?")
         path = unquote(path, errors="surrogateescape")
         self.api.handle(
@@ -126,6 +126,19 @@ def test_a_client_that_does_not_read_is_told_no_more(tmp_path: Path) -> None:
             await asked.ask("PUT", "/v2/keys/a", b"value=x")
         assert (len(slow.chunks), slow.closed) == (1, True)
         assert (len(quick.chunks), quick.closed) == (2, False)
+
+    run(tmp_path, story)
+
+
+def test_nor_of_what_it_missed(tmp_path: Path) -> None:
+    async def story(asked: Asked) -> None:
+        for _ in range(3):
+            await asked.ask("PUT", "/v2/keys/a", b"value=x")
+        first = asked.server.machine.v2.history.start_index
+        slow = Told()
+        slow.buffered_bytes = UNREAD_BYTES_MAX + 1
+        asked.begin("GET", f"/v2/keys/?wait=true&stream=true&recursive=true&waitIndex={first}", told=slow)
+        assert (len(slow.chunks), slow.closed, asked.server.v2.watchers_count) == (1, True, 0)
 
     run(tmp_path, story)
 
