@@ -19,8 +19,10 @@ from tests.kit.deadline import wait_until, wait_until_async
 from tests.kit.processes import Cluster, Node, Program, etcd_program, kvorum_program
 from tests.kit.raw_watch import RawWatch
 
-QUICK = ("--heartbeat-interval=50", "--election-timeout=500")
-FLAGS = (*QUICK, "--metrics=extensive", "--enable-v2", "--experimental-warning-apply-duration=1ns")
+# An election timeout that a busy machine does not miss by itself: the leader is to stay.
+CALM = ("--heartbeat-interval=100", "--election-timeout=1500")
+REQUEST_TIMEOUT_S = 5 + 2 * 1.5  # etcd's
+FLAGS = (*CALM, "--metrics=extensive", "--enable-v2", "--experimental-warning-apply-duration=1ns")
 SOON_S = 60.0
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
@@ -257,7 +259,7 @@ async def served(node: Node, moved: Moved) -> None:
             await client.put(b"c", b"", lease=lease.id)
         header = await client.put(b"a", b"3")
         await client.compact(header.header.revision, physical=True)
-    assert await asyncio.to_thread(node.is_healthy)
+    await asyncio.to_thread(wait_until, node.is_healthy, SOON_S, "it is healthy")
     now = await asyncio.to_thread(moved.look)
     grown = Counter({name: now.sum(name) - before.sum(name) for name in TYPES})
     assert grown["etcd_mvcc_put_total"] == 23
@@ -267,7 +269,7 @@ async def served(node: Node, moved: Moved) -> None:
     assert grown["etcd_debugging_lease_renewed_total"] == grown["etcd_debugging_lease_revoked_total"] == 1
     assert grown["etcd_debugging_mvcc_db_compaction_keys_total"] == 3  # key00 with its tombstone, and the first a
     assert grown["etcd_debugging_mvcc_keys_total"] == 21
-    assert grown["etcd_server_health_success"] == 1
+    assert grown["etcd_server_health_success"] >= 1
     for name, labels, more in (
         ("grpc_server_started_total", {"grpc_method": "Put"}, 22),
         ("grpc_server_msg_received_total", {"grpc_method": "Put"}, 22),
@@ -307,20 +309,20 @@ def v2_key_expires(node: Node, moved: Moved) -> None:
 
 
 def leader_is_starved(node: Node, moved: Moved) -> None:
-    """Stopped for three heartbeats, again and again: not for an election timeout, so mostly it leads on."""
+    """Stopped for four heartbeats, again and again: not for an election timeout, so mostly it leads on."""
 
     def starve() -> None:
         node.pause()
         with pytest.raises(OSError, match="timed out"):
-            urlopen(f"{node.endpoint}/version", timeout=0.2)
+            urlopen(f"{node.endpoint}/version", timeout=0.4)
         node.resume()
 
     moved.wait("etcd_server_heartbeat_send_failures_total", meanwhile=starve)
 
 
 async def quorum_is_lost(node: Node, others: list[Node], moved: Moved) -> None:
-    """Requests that were asked for just before it come to nothing after their six seconds."""
-    async with Client([node.endpoint], timeout_s=7) as client:
+    """Requests that were asked for just then come to nothing."""
+    async with Client([node.endpoint], timeout_s=REQUEST_TIMEOUT_S + 1) as client:
         for other in others:
             other.kill()
         asked = [asyncio.ensure_future(ask) for ask in (client.put(b"x", b""), client.get(b"x"))]
