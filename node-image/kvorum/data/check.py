@@ -7,7 +7,6 @@ from kvorum.data.directory import stopped_member
 from kvorum.data.state import hash_of, state_of
 from kvorum.raft.message import Snapshot
 from kvorum.state.hash_kv import KeySpaceHash
-from kvorum.storage.bbolt_reader import BboltFile
 from kvorum.storage.entry_codec import decode_metadata
 from kvorum.storage.fault import CorruptDb, CorruptSnap, CorruptStore, CorruptWal, SnapFailed, StorageFault
 from kvorum.storage.snap_file import read_snap, snap_name
@@ -47,8 +46,6 @@ def check(root: Path, wal: Path | None = None) -> Report:
             found = checked_snapshot(member.snap, replay.snapshot, report)
             if found:
                 report.lines.append(f"snapshot: {found}")
-            if member.db is not None:
-                check_buckets(member.db)
             with state_of(member) as machine:
                 hashed = hash_of(machine, 0)
                 assert isinstance(hashed, KeySpaceHash), hashed
@@ -75,11 +72,3 @@ def checked_snapshot(folder: Path, mark: Snapshot, report: Report) -> str:
         report.damages.append(damage)
         return ""
     return f"{path.name}, whole"
-
-
-def check_buckets(db: Path) -> None:
-    """Reads every row of etcd's file. Raises CorruptDb."""
-    with BboltFile.open(db) as file:
-        for name in file.bucket_names():
-            for _ in file.rows(name):
-                pass

@@ -51,7 +51,7 @@ def test_server_of_a_trusted_authority_is_spoken_to_and_no_other(tmp_path: Path)
             assert await count(server.endpoint, Tls(ours.cert)) == 7
             assert await count(server.endpoint.removeprefix("https://"), Tls(ours.cert)) == 7
             for tls, why in (
-                (Tls(theirs.cert), "certificate signature failure"),
+                (Tls(theirs.cert), "signature failure|unable to get local issuer"),
                 (Tls(), "unable to get local issuer certificate"),
                 (None, "unable to get local issuer certificate"),
                 (Tls(ours.cert, server_name="db.example"), "Hostname Verification Check failed"),

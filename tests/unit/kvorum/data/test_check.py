@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,14 @@ from kvorum.data.check import check
 from kvorum.data.directory import stopped_member
 from kvorum.data.state import hash_of, state_of
 from kvorum.data.transfer import NothingToDo, import_from_etcd
+from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, RequestHeader
+from kvorum.etcdpb.rpc_pb2 import PutRequest
+from kvorum.raft.message import Entry
 from kvorum.state.hash_kv import KeySpaceHash
 from kvorum.state.refusal import COMPACTED, FUTURE_REVISION
-from kvorum.storage.fault import CorruptDb, CorruptSnap, CorruptWal, Locked, UnusableDataDir
+from kvorum.storage.fault import CorruptDb, CorruptSnap, CorruptWal, Locked, StorageFault, UnusableDataDir
 from kvorum.storage.record import ENTRY, encode_record, read_record
+from kvorum.storage.wal import Wal
 
 TESTDATA = Path(__file__).parents[1] / "storage" / "testdata"
 # Lives of real etcds, and what they said of themselves (tests/unit/kvorum/server/test_takeover.py).
@@ -118,8 +123,32 @@ def test_each_damage_is_told_with_what_it_is(tmp_path: Path) -> None:
         whole = path.read_bytes()
         path.write_bytes(whole[:at] + bytes(byte ^ 0xFF for byte in whole[at : at + count]) + whole[at + count :])
         assert [type(damage) for damage in check(root).damages][:1] == [kind], path
+        with pytest.raises(StorageFault):
+            import_from_etcd(root, tmp_path / "ours")
+        assert not (tmp_path / "ours").exists()
         path.write_bytes(whole)
     assert check(root).damages == []
+
+
+def test_what_the_log_has_and_the_tables_lack_counts_and_is_not_written(tmp_path: Path) -> None:
+    """As after kill -9: the tables follow the log by a moment."""
+    import_from_etcd(etcd_directory(tmp_path / "etcd", LIFE), tmp_path / "ours")
+    root = tmp_path / "ours"
+    with stopped_member(root) as member, state_of(member) as machine:
+        before, commit = hash_of(machine, 0), member.log.replay.hard_state
+    data = InternalRaftRequest(header=RequestHeader(ID=7), put=PutRequest(key=b"late", value=b"1")).SerializeToString()
+    wal, replay = Wal.open(root / "member" / "wal")
+    index = replay.last_index + 1
+    entries = [Entry(commit.term, index + more, data) for more in range(2)]
+    wal.write(replace(commit, commit=index), entries)  # the second of them is not committed
+    wal.close()
+    for _ in range(2):
+        with stopped_member(root) as member, state_of(member) as machine:
+            found = hash_of(machine, 0)
+            assert isinstance(before, KeySpaceHash)
+            assert isinstance(found, KeySpaceHash)
+            assert (found.revision, found.hash == before.hash) == (before.revision + 1, False)
+            assert machine.applied_index == index
 
 
 def test_tables_behind_the_logs_beginning_are_damage(tmp_path: Path) -> None:
