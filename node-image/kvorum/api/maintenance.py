@@ -90,6 +90,11 @@ def hash_kv(server: Server, call: Call) -> None:
 
 def hash_(server: Server, call: Call) -> None:
     """etcd's is that of its database file, which no two need have in common; ours is that of the keys, as HashKV's."""
+    try:
+        rpc.HashRequest.FromString(call.body)
+    except DecodeError as error:
+        bad_request(call, error)
+        return
     refused = refuses_unmapped(server, call)
     if refused is not None:
         fail(call, refused)
