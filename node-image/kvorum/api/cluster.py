@@ -46,13 +46,14 @@ def reply(server: Server, call: Answer, response: Message) -> None:
 
 
 def valid_urls(urls: Iterable[str]) -> bool:
-    """http or https, a host and a port, nothing more; at least one."""
+    """http or https, a host and a port, nothing more; at least one. In ASCII, as members dial them."""
     seen = False
     for url in urls:
         seen = True
         try:
             parts = urlsplit(url)
             valid = parts.scheme in ("http", "https") and parts.hostname and parts.port and not parts.path
+            valid = valid and url.isascii() and url.isprintable() and " " not in url
         except ValueError:
             valid = False
         if not valid:

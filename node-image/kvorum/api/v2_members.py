@@ -158,6 +158,8 @@ def _parse_url(given: object) -> str:
         raise BadUrls(f'URL address does not have the form "host:port": {url}')
     if parts.path:
         raise BadUrls(f"URL must not contain a path: {url}")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise BadUrls(f"URL must name its host in ASCII: {url}")
     return url
 
 

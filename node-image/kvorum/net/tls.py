@@ -124,7 +124,8 @@ class ServerTls:
     def _make(self) -> _Loaded:
         files = self._files
         context = _context(ssl.PROTOCOL_TLS_SERVER, files, files.cert, files.key)
-        # A ticket would bring a certificate back without looking at it again. Nor do etcd's clients keep any.
+        # A ticket brings a certificate back without looking at it again, and etcd's clients keep none. What TLS 1.2 resumes
+        # by id is kept with the context, and gone with it when a file changes.
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
         context.num_tickets = 0
         context.set_alpn_protocols(self._alpn)
@@ -364,7 +365,7 @@ async def _resolves_to_one(host: str, dns_names: Sequence[str]) -> bool:
             continue
         try:
             answers = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, ValueError):  # the second: no name that a resolver could be asked for
             continue
         if any(_address(str(answer[4][0])) == address for answer in answers):
             return True

@@ -22,6 +22,8 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
 def host_and_port(url: str) -> tuple[str, int]:
     """Where a peer URL points. Raises ValueError for a scheme that is not spoken, or no port."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"{url!r}: a host is named in ASCII")  # nor could the header of a request hold another
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"{url}: only http:// and https:// are spoken between members")
@@ -47,12 +49,15 @@ async def connect(
         host, port = host_and_port(url)
     except ValueError as error:
         raise OSError(str(error)) from None
-    async with asyncio.timeout(timeout_s):
-        if url.startswith("https:"):
-            if tls is None:
-                raise OSError(f"{url}: there are no certificates for https here")
-            return await connect_tls(tls, host, port, protocol)
-        _, connected = await asyncio.get_running_loop().create_connection(protocol, host, port)
+    try:
+        async with asyncio.timeout(timeout_s):
+            if url.startswith("https:"):
+                if tls is None:
+                    raise OSError(f"{url}: there are no certificates for https here")
+                return await connect_tls(tls, host, port, protocol)
+            _, connected = await asyncio.get_running_loop().create_connection(protocol, host, port)
+    except UnicodeError as error:  # of a name that the resolver is not even asked for: a part is empty, or too long
+        raise OSError(f"{url}: {error}") from None
     return connected
 
 

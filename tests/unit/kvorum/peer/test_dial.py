@@ -160,11 +160,31 @@ async def test_bytes_that_nobody_asked_for_end_the_connection() -> None:
         connection.close()
 
 
-@pytest.mark.parametrize("url", ["https://a:1", "http://a", "unix:///a", "a:1", "http://:1", "http://a:port"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a:1",
+        "http://a",
+        "unix:///a",
+        "a:1",
+        "http://:1",
+        "http://a:port",
+        "http://a..b:1",
+        f"http://{'a' * 64}:1",
+    ],
+)
 @in_loop
 async def test_a_url_that_cannot_be_dialed_is_an_os_error_that_names_it(url: str) -> None:
     with pytest.raises(OSError, match=re.escape(url)):
         await Connection.open(url, timeout_s=5)
+
+
+@pytest.mark.parametrize("host", ["\x00", "a b", "a\tb", "\u4f8b", "\xe9", "a\u202eb"])
+@in_loop
+async def test_a_host_that_no_header_could_name_is_not_dialed(host: str) -> None:
+    """Anything but an OSError would end the member, and every time it starts: such a URL stays in the member list."""
+    with pytest.raises(OSError, match=r"ASCII|no host"):
+        await Connection.open(f"http://{host}:1", timeout_s=5)
 
 
 @pytest.mark.parametrize(
