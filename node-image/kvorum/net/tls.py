@@ -124,8 +124,8 @@ class ServerTls:
     def _make(self) -> _Loaded:
         files = self._files
         context = _context(ssl.PROTOCOL_TLS_SERVER, files, files.cert, files.key)
-        # A ticket brings a certificate back without looking at it again, and etcd's clients keep none. What TLS 1.2 resumes
-        # by id is kept with the context, and gone with it when a file changes.
+        # A ticket brings a certificate back without looking at it again, and etcd's clients keep none. What TLS 1.2
+        # resumes by id is kept with the context, and gone with it when a file changes.
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
         context.num_tickets = 0
         context.set_alpn_protocols(self._alpn)

@@ -20,12 +20,15 @@ ALPN = ("h2", "http/1.1")
 
 
 def shake(
-    server: ssl.SSLContext, client: ssl.SSLContext, hostname: str = "127.0.0.1"
+    server: ssl.SSLContext,
+    client: ssl.SSLContext,
+    hostname: str = "127.0.0.1",
+    session: ssl.SSLSession | None = None,
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """Both ends once they are done. Raises what the first of them raises."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
-        client.wrap_bio(to_client, to_server, server_hostname=hostname),
+        client.wrap_bio(to_client, to_server, server_hostname=hostname, session=session),
         server.wrap_bio(to_server, to_client, server_side=True),
     ]
     waiting = [True, True]
@@ -155,11 +158,24 @@ def test_only_allowed_names_come_in(ca: Authority, tmp_path: Path) -> None:
     assert refusal(by_host, ca, ca.sign("j", common_name="x.org", hosts=())).startswith("client certificate")
 
 
-def test_no_session_is_resumed(ca: Authority, tmp_path: Path) -> None:
-    server = ServerTls(changed(of_server(ca, tmp_path), version_max=ssl.TLSVersion.TLSv1_2), alpn=ALPN)
-    client = dialing(ca, ca.sign("again"))
+def test_a_resumed_session_brings_nobody_in_who_would_not_come_in_anew(ca: Authority, tmp_path: Path) -> None:
+    """TLS 1.2 has them by an id that the server keeps; tickets, which a client keeps, are not given."""
+    files = changed(of_server(ca, tmp_path), version_max=ssl.TLSVersion.TLSv1_2, crl=str(tmp_path / "crl"))
+    Path(files.crl).write_bytes(ca.revocations([]))
+    server = ServerTls(files, alpn=ALPN)
+    pair = ca.sign("again", common_name="again")
+    client = dialing(ca, pair)
     _, first = shake(server.context(), client)
-    assert first.session is None or not first.session.has_ticket
+    assert first.session is not None
+    assert not first.session.has_ticket
+    resumed, _ = shake(server.context(), client, session=first.session)
+    assert resumed.session_reused
+    assert server.identify(resumed).common_name == "again"
+    replace(Path(files.crl), ca.revocations([pair.serial]))
+    anew, _ = shake(server.context(), client, session=first.session)
+    assert not anew.session_reused
+    with pytest.raises(NotTrusted, match="revoked"):
+        server.identify(anew)
     assert server.context().options & ssl.OP_NO_RENEGOTIATION
 
 
