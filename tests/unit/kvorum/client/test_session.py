@@ -79,6 +79,7 @@ def test_session_whose_server_says_nothing_is_lost_when_its_time_has_passed() ->
     async def run(lessor: Lessor) -> None:
         async with lessor.server() as server, Client([server.endpoint], timeout_s=30) as client:
             async with Session(client, 1) as session:
+                await lessor.renewed.wait()
                 lessor.is_silent = True
                 begun_s = asyncio.get_running_loop().time()
                 await session.lost()
