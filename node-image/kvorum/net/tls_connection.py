@@ -103,8 +103,8 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._outgoing = outgoing
         self._who = who
         self._protocol = protocol
-        self._closing = False  # our last word is said
-        self._ended = False  # the other side's is
+        self._said_all = False
+        self._ended = False  # the other side has said all
         self._fault: Exception | None = None
 
     def begin(self) -> None:
@@ -158,14 +158,14 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
             self._protocol.data_received(data)
         if self._fault is not None:
             self._raw.abort()
-        elif self._ended and not self._closing and not self._raw.is_closing() and not self._protocol.eof_received():
+        elif self._ended and not self._said_all and not self._raw.is_closing() and not self._protocol.eof_received():
             self.close()
 
     def eof_received(self) -> bool:
         """Without a last word before it, something was cut off."""
         if self._ended:
-            return not self._closing
-        if not self._closing:
+            return not self._said_all
+        if not self._said_all:
             self._fault = TlsFailed("cut off, without TLS's last word")
             self._raw.abort()
         return False
@@ -177,13 +177,12 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
         self._protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
         self._protocol.connection_lost(self._fault or exc)
 
     # asyncio.Transport: what the protocol says
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._closing or not data or self._raw.is_closing():
+        if self._said_all or not data or self._raw.is_closing():
             return
         write = self._ssl.write
         try:
@@ -211,20 +210,19 @@ class TlsConnection(asyncio.BufferedProtocol, asyncio.Transport):
             self._raw.close()
 
     def _say_goodbye(self) -> None:
-        if self._closing:
+        if self._said_all:
             return
-        self._closing = True
+        self._said_all = True
         with contextlib.suppress(ssl.SSLError):  # the other side has not said its own; nobody waits for it
             self._ssl.unwrap()
         if self._outgoing.pending:
             self._raw.write(self._outgoing.read())
 
     def abort(self) -> None:
-        self._closing = True
         self._raw.abort()
 
     def is_closing(self) -> bool:
-        return self._closing or self._raw.is_closing()
+        return self._raw.is_closing()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, asyncio.Protocol)

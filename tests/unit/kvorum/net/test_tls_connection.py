@@ -257,6 +257,39 @@ async def test_a_client_that_has_said_all_may_still_get_its_answer(ca: Authority
 
 
 @in_loop
+async def test_who_has_said_all_still_hears_what_the_client_says(ca: Authority) -> None:
+    """So an answer before the end of a request is not lost to a reset."""
+    async with served(ca, half=True) as here:
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting(ca).wrap_bio(to_client, to_server, server_hostname=HOST)
+        reader, writer = await asyncio.open_connection(HOST, here.port)
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(to_server.read())
+                to_client.write(await reader.read(65536))
+        writer.write(to_server.read())
+        await until(lambda: here.echoes, "the handshake is done")
+        echo = here.echoes[0]
+        echo.transport.write(b"refused")
+        echo.transport.write_eof()
+        assert not echo.transport.is_closing()
+        echo.transport.write(b"nothing more")
+        client.write(b"still talking")
+        writer.write(to_server.read())
+        await until(lambda: echo.received, "it is heard")
+        assert echo.received == b"still talking"
+        while not to_client.pending or client.read(100) != b"refused":
+            to_client.write(await reader.read(65536))
+        assert client.read(100) == b""  # the last word
+        writer.close()
+        await until(lambda: echo.lost, "and then it is over")
+        assert echo.lost == [None]
+
+
+@in_loop
 async def test_a_connection_that_is_cut_off_is_no_end_but_a_loss(ca: Authority) -> None:
     async with served(ca, half=True) as here:
         reader, writer = await opened(here, ca)
