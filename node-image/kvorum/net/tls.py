@@ -197,7 +197,13 @@ def _context(side: "ssl._SSLMethod", files: TlsFiles, cert: str, key: str) -> ss
     if files.version_max is not None:
         context.maximum_version = files.version_max
     if files.ciphers:
-        context.set_ciphers(":".join(files.ciphers))
+        try:
+            context.set_ciphers(":".join(files.ciphers))
+        except ssl.SSLError:
+            raise TlsUnusable(
+                f"--cipher-suites: this machine's OpenSSL allows none of {', '.join(files.ciphers)}\n"
+                "  `openssl ciphers` lists those that it does"
+            ) from None
     # Go takes each certificate of the authorities' file as an end of the chain, also one that another has signed.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if cert:

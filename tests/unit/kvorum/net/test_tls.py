@@ -285,6 +285,8 @@ def test_a_key_that_is_not_the_certificates_is_said_to_be(ca: Authority, tmp_pat
         ServerTls(changed(files, key=str(tmp_path / "empty")), alpn=ALPN)
     with pytest.raises(TlsUnusable, match="holds no certificates"):
         ServerTls(changed(files, trusted_ca=str(tmp_path / "empty")), alpn=ALPN)
+    with pytest.raises(TlsUnusable, match="OpenSSL allows none of RC4-SHA"):
+        ServerTls(changed(files, ciphers=("RC4-SHA",)), alpn=ALPN)
 
 
 # ---- whom we dial ----------------------------------------------------------------------------------------------------
