@@ -164,3 +164,11 @@ def test_what_is_no_directory_of_a_member_is_refused(tmp_path: Path) -> None:
     for root in (tmp_path / "nosuch", tmp_path / "empty"):
         with pytest.raises(UnusableDataDir):
             check(root)
+
+
+def test_log_may_have_a_place_of_its_own(tmp_path: Path) -> None:
+    root = etcd_directory(tmp_path / "etcd", LIFE)
+    (root / "member" / "wal").rename(tmp_path / "log")
+    with pytest.raises(UnusableDataDir):
+        check(root)
+    assert check(root, tmp_path / "log").damages == []
