@@ -7,6 +7,8 @@ to wait without a leader is told at once, and a token that some other member mad
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from google.protobuf.message import DecodeError
+
 from kvorum.api import auth, cluster, election, health, kv, lease, lock, maintenance, watch
 from kvorum.api.kv import fail
 from kvorum.etcdpb import rpc_pb2 as rpc
@@ -132,8 +134,11 @@ def _tell(call: Call, messages: Iterable[bytes], *, ended: bool) -> None:
 
 
 def _learner_may(path: str, call: Call) -> bool:
-    return (
-        path in ANSWERED_ALWAYS
-        or path == SNAPSHOT
-        or (path == RANGE and rpc.RangeRequest.FromString(call.body).serializable)
-    )
+    return path in ANSWERED_ALWAYS or path == SNAPSHOT or (path == RANGE and _is_serializable(call.body))
+
+
+def _is_serializable(body: bytes) -> bool:
+    try:
+        return rpc.RangeRequest.FromString(body).serializable
+    except DecodeError:
+        return True  # the handler's to refuse

@@ -301,7 +301,7 @@ class Handlers:
         try:
             asked = json.loads(request.body)
             revision = asked.get("revision", 0)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             revision = None
         if not isinstance(revision, int):
             return refused(400, "error unmarshalling request")

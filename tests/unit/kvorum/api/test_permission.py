@@ -1,6 +1,7 @@
 """What must never reach the log: a request that a member could read by itself, and not within its entry."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,21 @@ def can_be_read(body: bytes) -> bool:
 def test_bytes_that_are_no_request_end_no_member(tmp_path: Path) -> None:
     answers = answers_of(tmp_path, dict.fromkeys(WRITES, b"\xff"))
     assert refused_as_unreadable(answers) == WRITES
+
+
+def test_nor_does_one_that_is_asked_of_a_learner(tmp_path: Path) -> None:
+    call = ToyCall("/etcdserverpb.KV/Range", "", b"\xff")
+
+    async def story(cluster: Cluster) -> None:
+        server = cluster.leader()
+        membership = server.machine.membership
+        own = membership.find(server.member_id)
+        assert own is not None
+        membership._members[own.id] = replace(own, is_learner=True)
+        assert server.is_learner
+        unary(server)[call.path](call)
+
+    run(tmp_path, 1, story)
+    [answer] = call.answers
+    assert isinstance(answer, Refusal)
+    assert answer.code == Code.INTERNAL

@@ -149,6 +149,12 @@ TABLE = {
         TEXT,
     ),
     "hash of nothing": (raw("GET /members/hashkv", body=b"x"), 400, b"error unmarshalling request\n", TEXT),
+    "hash of depths": (
+        raw("GET /members/hashkv", body=b"[" * 50_000),
+        400,
+        b"error unmarshalling request\n",
+        TEXT,
+    ),
     "hash of a list": (raw("GET /members/hashkv", body=b"[]"), 400, b"error unmarshalling request\n", TEXT),
     "hash of a word": (
         raw("GET /members/hashkv", body=b'{"revision":"7"}'),
