@@ -8,7 +8,7 @@ import asyncio
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvorum.data.directory import StoppedMember, stopped_member
@@ -65,10 +65,12 @@ async def _export(member: StoppedMember, out: Path) -> Transferred:
             "Look at it with `kvorum data check`.",
         )
     write_snap(snap, snapshot, disk=disk)
+    # A killed member's tables may be ahead of the commit that its log remembers: etcd takes no snapshot beyond it.
+    hard_state = replace(replay.hard_state, commit=max(replay.hard_state.commit, snapshot.index))
     log = Wal.create(out / "member" / "wal", replay.metadata, disk=disk)
     try:
         log.write_received(snapshot)
-        log.write(replay.hard_state, entries)
+        log.write(hard_state, entries)
         log.sync()
     finally:
         log.close()

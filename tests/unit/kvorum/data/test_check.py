@@ -9,7 +9,7 @@ import pytest
 from kvorum.data.check import check
 from kvorum.data.directory import stopped_member
 from kvorum.data.state import hash_of, state_of
-from kvorum.data.transfer import NothingToDo, import_from_etcd
+from kvorum.data.transfer import NothingToDo, export_to_etcd, import_from_etcd
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest, RequestHeader
 from kvorum.etcdpb.rpc_pb2 import PutRequest
 from kvorum.raft.message import Entry
@@ -149,6 +149,22 @@ def test_what_the_log_has_and_the_tables_lack_counts_and_is_not_written(tmp_path
             assert isinstance(found, KeySpaceHash)
             assert (found.revision, found.hash == before.hash) == (before.revision + 1, False)
             assert machine.applied_index == index
+
+
+def test_tables_ahead_of_the_logs_commit_become_a_directory_that_begins_with_them(tmp_path: Path) -> None:
+    """As after kill -9: the commit that let entries into the tables is written with the next entries."""
+    root, log = tmp_path / "ours", tmp_path / "ours" / "member" / "wal"
+    done = import_from_etcd(etcd_directory(tmp_path / "etcd", LIFE), root)
+    wal, replay = Wal.open(log)
+    wal.close()
+    shutil.rmtree(log)
+    wal = Wal.create(log, replay.metadata)
+    wal.write(replace(replay.hard_state, commit=done.applied_index - 1), replay.entries)
+    wal.close()
+    export_to_etcd(root, None, tmp_path / "out")
+    report = check(tmp_path / "out")
+    assert report.damages == []
+    assert f"committed {done.applied_index}" in report.lines[1]
 
 
 def test_tables_behind_the_logs_beginning_are_damage(tmp_path: Path) -> None:
