@@ -65,7 +65,7 @@ class LessorHost:
         self._member = member
         self.raft: Any = raft
         self.loop = SimpleNamespace(time=member.seconds)
-        self.settings = SimpleNamespace(election_ms=1000 * ELECTION_TICKS // TICKS_A_SECOND)
+        self.settings = SimpleNamespace(election_ms=1000 * ELECTION_TICKS // TICKS_A_SECOND, lease_checkpoints=False)
         self.ids = SimpleNamespace(next=self._next_id)
 
     @property
