@@ -165,7 +165,7 @@ def table(versions: Sequence[str], footprints: Sequence[Footprint], figures: Seq
         [
             row("", versions),
             "|---|---|---|---|",
-            row("Debian packages beyond the least of a system", [str(one.packages) for one in footprints]),
+            row(f"packages of Debian {debian.suite()} that it brings", [str(one.packages) for one in footprints]),
             row("on disk", [megabytes.format(one.disk_bytes / MEGABYTE) for one in footprints]),
             row("three members serve, from nothing, after", middle("ready_s", form="{:.1f} s")),
             row("memory of a member, empty", middle("idle_bytes", MEGABYTE, megabytes)),
@@ -173,7 +173,7 @@ def table(versions: Sequence[str], footprints: Sequence[Footprint], figures: Seq
             row("a write, median", middle("write_ms", form="{:.2f} ms")),
             row("a write, 99 of 100", middle("write_p99_ms", form="{:.2f} ms")),
             row(f"of {CHANGES} changes of a key a watch tells", middle("seen", form="{:.0f}")),
-            row("leader killed: no write for", middle("failover_s", form="{:.1f} s")),
+            row("leader killed: no write for", middle("failover_s", form="{:.2f} s")),
         ]
     )
 

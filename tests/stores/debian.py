@@ -14,11 +14,6 @@ from pathlib import Path
 
 from tests.kit.etcd import CACHE, Apt, EtcdMissing
 
-# A container's or a server's least: what every system has, whatever runs on it.
-LEAST = (
-    *("apt", "base-files", "bash", "coreutils", "dash", "dpkg", "grep"),
-    *("gzip", "login", "mount", "passwd", "sed", "tar"),
-)
 JAVA_SIDE = re.compile(r"(zookeeper|junit4|.*-java|openjdk-\d+-jre-headless)$")  # what a ZooKeeper is made of
 
 
@@ -47,8 +42,14 @@ class EmptySystem:
         self._apt.run("update")
 
     def added(self, *packages: str) -> set[str]:
-        """What comes with the packages beyond the least of a system."""
-        return self._closure(*LEAST, *packages) - self._closure(*LEAST)
+        """What comes with the packages beyond what every Debian has: apt, and all whose priority is required."""
+        least = self._least()
+        return self._closure(*least, *packages) - self._closure(*least)
+
+    def _least(self) -> list[str]:
+        known = self._ask("apt-cache", "dumpavail").split("\n\n")
+        required = [one for one in known if "\nPriority: required\n" in one]
+        return ["apt", *(one.split("\n", maxsplit=1)[0].removeprefix("Package: ") for one in required)]
 
     def _closure(self, *packages: str) -> set[str]:
         said = self._ask("apt-get", "-s", "install", *packages)
