@@ -684,6 +684,7 @@ def help_text() -> str:
         "",
         f"Starts a member that speaks etcd {ETCD_VERSION}'s API.",
         "Every flag has a variable (--data-dir is ETCD_DATA_DIR). With --config-file, both are ignored.",
+        "`kvorum data --help`: what can be done with the data directory of a member that does not run.",
     ]
     for title, flags in (*GROUPS, ("Kvorum's own", OWN)):
         lines += ["", f"{title}:"]

@@ -33,10 +33,10 @@ def check(root: Path, wal: Path | None = None) -> Report:
             report.lines.append(
                 f"member {member_id:x} of cluster {cluster_id:x}, {'kvorum' if member.db is None else 'etcd'}'s tables"
             )
-            first = replay.entries[0].index if replay.entries else replay.last_index + 1
+            entries = f"entries {replay.entries[0].index} to {replay.last_index}" if replay.entries else "no entries"
             report.lines.append(
-                f"log: {log.segments_count} segments, entries {first} to {replay.last_index}, "
-                f"term {replay.hard_state.term}, committed {replay.hard_state.commit}"
+                f"log: {log.segments_count} segments, {entries}, term {replay.hard_state.term}, "
+                f"committed {replay.hard_state.commit}"
             )
             if log.torn:
                 report.lines.append(

@@ -9,7 +9,7 @@ from kvorum.storage.disk import Disk
 from kvorum.storage.fault import Locked, UnusableDataDir
 from kvorum.storage.wal import LogRead, Wal, read_log
 
-GIVE_ANOTHER = "Give --data-dir the path that holds a member's data."
+GIVE_ANOTHER = "Give the path that holds a member's data."
 
 
 @dataclass(frozen=True, slots=True)
