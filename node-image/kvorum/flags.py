@@ -333,7 +333,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         Flag("experimental-peer-skip-client-san-verification", BOOL, "false", HONOURED, "do not compare the names in members' certificates with their addresses"),
         Flag("experimental-watch-progress-notify-interval", DURATION, "10m0s", HONOURED, "how often an idle watcher is told the revision, if it asked for that"),
         Flag("experimental-warning-apply-duration", DURATION, "100ms", HONOURED, "a request that takes longer to apply is logged"),
-        Flag("experimental-downgrade-check-time", DURATION, "5s", REFUSED, "how often a downgrade is looked after", "there are no downgrades"),
+        Flag("experimental-downgrade-check-time", DURATION, "5s", REFUSED, "how often a downgrade is looked after", "nobody looks after one here: it lasts until it is cancelled"),
         Flag("experimental-memory-mlock", BOOL, "false", IGNORED, "keep etcd in memory", "the kernel decides here"),
         Flag("experimental-txn-mode-write-with-shared-buffer", BOOL, "true", REFUSED, "how writing transactions read", "they read what is current, without a copy"),
         Flag("experimental-stop-grpc-service-on-defrag", BOOL, "false", HONOURED, "grpc.health says NOT_SERVING while defragmenting"),
