@@ -114,9 +114,11 @@ replay: env ## etcd's own raft test files, or those below DIR: make replay DIR=.
 	@folder="$(DIR)"; [ -n "$$folder" ] || folder="$$($(BIN)/python -m tests.kit.go_raft)" || exit 2; \
 	$(BIN)/python -m kvorum.raft.replay "$$folder"
 
-bench: env ## three of ours against three real etcds, in turns; writes docs/performance.md
+bench: env ## three of ours against three real etcds, in turns; writes docs/performance.md; then what TLS and users cost
 	@command -v h2load >/dev/null || { echo "make: needs h2load: apt-get install nghttp2-client"; exit 2; }
 	@$(BIN)/python -m tests.bench --write docs/performance.md
+	@$(BIN)/python -m tests.bench.tls
+	@$(BIN)/python -m tests.bench.authentication
 
 lint: env ## formatting, types, layers, purity, drift, what is known to go wrong
 	@failed=; for check in "ruff check" "ruff format --check" mypy lint-imports "bandit -q -c pyproject.toml -r node-image/kvorum operator/kvorum_operator" "python -m pytest -q tests/tidy"; do \
