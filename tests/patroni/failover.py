@@ -93,7 +93,7 @@ def show(store: Store, pair: Pair, section: str) -> bool:
         writer.wait_acknowledged(100)
         said, lost = writer.said(), writer.lost()
         say(
-            "client", f"writes again, {said.gap_s(began_s):.1f} s after its last row; {len(said.failures)} tries failed"
+            "client", f"writes again, {said.gap_s(began_s):.1f} s after the last row; {len(said.failures)} tries failed"
         )
         say("client", f"{len(said.acknowledged)} rows were acknowledged, {len(lost)} of them are lost")
 
