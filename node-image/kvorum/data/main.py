@@ -43,11 +43,11 @@ def parser() -> argparse.ArgumentParser:
             run_hashkv),
         add("export", "makes a data directory of etcd's out of one of ours", run_export),
     ]  # fmt: skip
-    for command in looked_at:
+    imported = add("import", "makes a data directory of ours (--data-dir, new or empty) out of etcd's", run_import)
+    for command in (*looked_at, imported):
         command.add_argument("--wal-dir", type=Path, help="of the log, where it has a place of its own")
     looked_at[1].add_argument("--rev", type=int, default=0, help="up to this revision (0: the newest)")
     looked_at[2].add_argument("--etcd", type=Path, required=True, metavar="DIR", help="to be made: new or empty")
-    imported = add("import", "makes a data directory of ours (--data-dir, new or empty) out of etcd's", run_import)
     imported.add_argument("--etcd", type=Path, required=True, metavar="DIR", help="of a stopped etcd")
     return told
 
@@ -75,18 +75,22 @@ def run_hashkv(given: argparse.Namespace) -> int:
 
 
 def run_export(given: argparse.Namespace) -> int:
-    tell(export_to_etcd(given.data_dir, given.wal_dir, given.etcd), given.etcd, given.data_dir, "etcd")
+    done = export_to_etcd(given.data_dir, given.wal_dir, given.etcd)
+    tell(done, given.etcd, given.data_dir, "etcd", given.wal_dir)
     return 0
 
 
 def run_import(given: argparse.Namespace) -> int:
-    tell(import_from_etcd(given.etcd, given.data_dir), given.data_dir, given.etcd, "kvorum")
+    done = import_from_etcd(given.etcd, given.wal_dir, given.data_dir)
+    tell(done, given.data_dir, given.etcd, "kvorum", given.wal_dir)
     return 0
 
 
-def tell(done: Transferred, new: Path, old: Path, program: str) -> None:
+def tell(done: Transferred, new: Path, old: Path, program: str, old_wal: Path | None) -> None:
     say(f"{new}: entry {done.applied_index} is in the tables, the log goes on to {done.last_index}")
     say(f"Start {program} on it with the flags that the member had. It is the same member: never start {old} again.")
+    if old_wal is not None:
+        say(f"But without --wal-dir {old_wal}: the log is in {new / 'member' / 'wal'}, until you move it.")
 
 
 def say(line: str) -> None:

@@ -79,13 +79,13 @@ async def _export(member: StoppedMember, out: Path) -> Transferred:
     return Transferred(snapshot.index, max(snapshot.index, replay.last_index))
 
 
-def import_from_etcd(source: Path, root: Path) -> Transferred:
+def import_from_etcd(source: Path, wal: Path | None, root: Path) -> Transferred:
     """Makes in `root`, which is new or empty, what a node of ours starts from, of a directory of etcd's.
 
-    Raises StorageFault; `root` is empty then.
+    The log will lie in it, also where etcd's has a place of its own. Raises StorageFault; `root` is empty then.
     """
     require_empty(root)
-    with stopped_member(source) as member:
+    with stopped_member(source, wal) as member:
         if member.db is None:
             raise NothingToDo(
                 f"{source}: is a data directory of kvorum's already\n  Copy it, while no node runs on it."

@@ -63,7 +63,7 @@ def test_etcds_directory_is_whole_has_etcds_hashes_and_stays_as_it_is(name: str,
 def test_directory_taken_over_has_the_same_hashes_and_the_source_stays(name: str, tmp_path: Path) -> None:
     root = etcd_directory(tmp_path / "etcd", name)
     before = contents(root)
-    done = import_from_etcd(root, tmp_path / "ours")
+    done = import_from_etcd(root, None, tmp_path / "ours")
     assert contents(root) == before
     assert list((tmp_path / "ours" / "member" / "snap").glob("db*")) == []
     report = check(tmp_path / "ours")
@@ -77,7 +77,7 @@ def test_directory_taken_over_has_the_same_hashes_and_the_source_stays(name: str
         refused = hash_of(machine, 1)
         assert refused is COMPACTED or machine.compact_revision < 1
     with pytest.raises(NothingToDo):
-        import_from_etcd(tmp_path / "ours", tmp_path / "third")
+        import_from_etcd(tmp_path / "ours", None, tmp_path / "third")
     assert not (tmp_path / "third").exists()
 
 
@@ -85,7 +85,7 @@ def test_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     root = etcd_directory(tmp_path / "etcd", LIFE)
     with (root / "member" / "snap" / "db").open("rb+") as used:
         fcntl.flock(used, fcntl.LOCK_EX)
-        for refused in (lambda: check(root), lambda: import_from_etcd(root, tmp_path / "ours")):
+        for refused in (lambda: check(root), lambda: import_from_etcd(root, None, tmp_path / "ours")):
             with pytest.raises(Locked):
                 refused()
     assert not (tmp_path / "ours").exists()
@@ -124,7 +124,7 @@ def test_each_damage_is_told_with_what_it_is(tmp_path: Path) -> None:
         path.write_bytes(whole[:at] + bytes(byte ^ 0xFF for byte in whole[at : at + count]) + whole[at + count :])
         assert [type(damage) for damage in check(root).damages][:1] == [kind], path
         with pytest.raises(StorageFault):
-            import_from_etcd(root, tmp_path / "ours")
+            import_from_etcd(root, None, tmp_path / "ours")
         assert not (tmp_path / "ours").exists()
         path.write_bytes(whole)
     assert check(root).damages == []
@@ -132,7 +132,7 @@ def test_each_damage_is_told_with_what_it_is(tmp_path: Path) -> None:
 
 def test_what_the_log_has_and_the_tables_lack_counts_and_is_not_written(tmp_path: Path) -> None:
     """As after kill -9: the tables follow the log by a moment."""
-    import_from_etcd(etcd_directory(tmp_path / "etcd", LIFE), tmp_path / "ours")
+    import_from_etcd(etcd_directory(tmp_path / "etcd", LIFE), None, tmp_path / "ours")
     root = tmp_path / "ours"
     with stopped_member(root) as member, state_of(member) as machine:
         before, commit = hash_of(machine, 0), member.log.replay.hard_state
@@ -154,7 +154,7 @@ def test_what_the_log_has_and_the_tables_lack_counts_and_is_not_written(tmp_path
 def test_tables_ahead_of_the_logs_commit_become_a_directory_that_begins_with_them(tmp_path: Path) -> None:
     """As after kill -9: the commit that let entries into the tables is written with the next entries."""
     root, log = tmp_path / "ours", tmp_path / "ours" / "member" / "wal"
-    done = import_from_etcd(etcd_directory(tmp_path / "etcd", LIFE), root)
+    done = import_from_etcd(etcd_directory(tmp_path / "etcd", LIFE), None, root)
     wal, replay = Wal.open(log)
     wal.close()
     shutil.rmtree(log)
@@ -188,3 +188,5 @@ def test_log_may_have_a_place_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(UnusableDataDir):
         check(root)
     assert check(root, tmp_path / "log").damages == []
+    import_from_etcd(root, tmp_path / "log", tmp_path / "ours")
+    assert check(tmp_path / "ours").damages == []
