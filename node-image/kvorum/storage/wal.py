@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from kvorum.raft.message import Entry, HardState, Snapshot
 from kvorum.storage.disk import FULL, Disk, File
@@ -126,42 +126,14 @@ class Wal:
         cannot be read or repaired.
         """
         disk = disk or Disk()
-        names = segment_names(disk, directory)
-        if not names:
-            raise CorruptWal(directory, None, "holds no segment of a log")
-        segments: list[tuple[SegmentName, File]] = []
+        whole = _read_whole(disk, directory)
         try:
-            for name in names:
-                segments.append((name, _open_locked(disk, directory / str(name))))
-            replayer = Replayer(names[0].first_index)
-            content, offset, torn = _read_segments(directory, segments, replayer)
-            replay = _result(directory, names, replayer)
-            # Only now, with the whole log found good, is anything changed.
-            for leftover in disk.names(directory):
-                if leftover.endswith(_TMP):
-                    disk.remove(directory / leftover)  # a segment that was being made
-            tail = segments[-1][1]
-            if torn or not content.endswith(bytes(len(content) - offset)):
-                set_aside = _cut_off(disk, directory / str(names[-1]), tail, content, offset)
-                replay = replace(replay, set_aside=set_aside)
-            try:
-                tail.allocate(max(segment_bytes, offset))
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise
-                # It goes on with what it has: only slower, and the next segment may find more.
-            # What was cut off must be gone for good. And the process before us may have died between a write and its
-            # sync: what we now read, and may tell others that we have, must not be lost to a power cut after that.
-            tail.fsync()
-            disk.sync_directory(directory)
-            disk.sync_directory(directory.parent)
+            set_aside = _mend(disk, directory, whole, segment_bytes)
         except OSError as error:
-            _close(segments)
+            _close(whole.segments)
             raise WalFailed(directory, "read the log", error) from error
-        except (CorruptWal, Locked):
-            _close(segments)
-            raise
-        wal = cls(disk, directory, segments, replayer, offset, segment_bytes)
+        replayer, replay = whole.replayer, replace(whole.replay, set_aside=set_aside)
+        wal = cls(disk, directory, whole.segments, replayer, whole.offset, segment_bytes)
         if replayer.ends_with_received:
             wal._state_is_pending = True
             wal._write_pending_state()
@@ -408,7 +380,27 @@ class LogRead:
 
 def read_log(directory: Path, *, disk: Disk | None = None) -> LogRead:
     """What the log in `directory` holds, for who changes nothing of it. Raises CorruptWal, Locked, WalFailed."""
-    disk = disk or Disk()
+    whole = _read_whole(disk or Disk(), directory)
+    _close(whole.segments)
+    return LogRead(whole.replay, len(whole.segments), whole.torn)
+
+
+class _Whole(NamedTuple):
+    """A log that was found good: its files are open and locked, nothing of them is changed.
+
+    content: of the last segment; its last good record ends at offset. torn: why the next one is none, "" if it is.
+    """
+
+    segments: list[tuple[SegmentName, File]]
+    replayer: Replayer
+    replay: Replay
+    content: bytes
+    offset: int
+    torn: str
+
+
+def _read_whole(disk: Disk, directory: Path) -> _Whole:
+    """Raises CorruptWal, Locked, WalFailed."""
     names = segment_names(disk, directory)
     if not names:
         raise CorruptWal(directory, None, "holds no segment of a log")
@@ -417,12 +409,37 @@ def read_log(directory: Path, *, disk: Disk | None = None) -> LogRead:
         for name in names:
             segments.append((name, _open_locked(disk, directory / str(name))))
         replayer = Replayer(names[0].first_index)
-        _, _, torn = _read_segments(directory, segments, replayer)
-        return LogRead(_result(directory, names, replayer), len(names), torn)
+        content, offset, torn = _read_segments(directory, segments, replayer)
+        return _Whole(segments, replayer, _result(directory, names, replayer), content, offset, torn)
     except OSError as error:
-        raise WalFailed(directory, "read the log", error) from error
-    finally:
         _close(segments)
+        raise WalFailed(directory, "read the log", error) from error
+    except (CorruptWal, Locked):
+        _close(segments)
+        raise
+
+
+def _mend(disk: Disk, directory: Path, whole: _Whole, segment_bytes: int) -> Path | None:
+    """Leaves a log that may be appended to, durably; where what was cut off is set aside. Raises OSError."""
+    for leftover in disk.names(directory):
+        if leftover.endswith(_TMP):
+            disk.remove(directory / leftover)  # a segment that was being made
+    name, tail = whole.segments[-1]
+    set_aside = None
+    if whole.torn or not whole.content.endswith(bytes(len(whole.content) - whole.offset)):
+        set_aside = _cut_off(disk, directory / str(name), tail, whole.content, whole.offset)
+    try:
+        tail.allocate(max(segment_bytes, whole.offset))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        # It goes on with what it has: only slower, and the next segment may find more.
+    # What was cut off must be gone for good. And the process before us may have died between a write and its sync: what
+    # we now read, and may tell others that we have, must not be lost to a power cut after that.
+    tail.fsync()
+    disk.sync_directory(directory)
+    disk.sync_directory(directory.parent)
+    return set_aside
 
 
 def _read_segments(
