@@ -9,10 +9,8 @@ import binascii
 from collections.abc import Callable
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
-from kvorum.api.kv import bad_request, fail
 from kvorum.api.permission import propose, refuses
+from kvorum.api.request import fail, read
 from kvorum.etcdpb import auth_pb2
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.etcdpb.internal_pb2 import InternalRaftRequest
@@ -35,10 +33,7 @@ def _proposed(name: str, message: Any) -> Callable[[Server, Call], None]:
     tag = varint(InternalRaftRequest.DESCRIPTOR.fields_by_name[name].number << 3 | WIRE_BYTES)
 
     def handle(server: Server, call: Call) -> None:
-        try:
-            message.FromString(call.body)
-        except DecodeError as error:
-            bad_request(call, error)
+        if read(call, message, call.body) is None:
             return
         propose(server, tag + varint(len(call.body)) + call.body, call)
 
@@ -46,10 +41,8 @@ def _proposed(name: str, message: Any) -> Callable[[Server, Call], None]:
 
 
 def user_add(server: Server, call: Call) -> None:
-    try:
-        request = auth_pb2.UserAdd.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, auth_pb2.UserAdd, call.body)
+    if request is None:
         return
     if request.options.no_password:
         _propose_hashed(server, call, request)
@@ -58,10 +51,8 @@ def user_add(server: Server, call: Call) -> None:
 
 
 def user_change_password(server: Server, call: Call) -> None:
-    try:
-        request = auth_pb2.UserChangePassword.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, auth_pb2.UserChangePassword, call.body)
+    if request is None:
         return
     if request.password:
         _hash_and_propose(server, call, request)
@@ -103,10 +94,8 @@ def _propose_hashed(server: Server, call: Call, request: auth_pb2.UserAdd | auth
 
 
 def authenticate(server: Server, call: Call) -> None:
-    try:
-        request = auth_pb2.UserAdd.FromString(call.body)  # its first two fields are an AuthenticateRequest's, as bytes
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, auth_pb2.UserAdd, call.body)  # its first two fields are an AuthenticateRequest's, as bytes
+    if request is None:
         return
     server.tasks.spawn(_authenticate(server, call, request.name, request.password), call)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from kvorum.api.kv import bad_request, fail
 from kvorum.api.permission import refuses
+from kvorum.api.request import fail, read
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server import reconfiguration
@@ -61,17 +61,9 @@ def valid_urls(urls: Iterable[str]) -> bool:
     return seen
 
 
-def _parse(call: Call, kind: Any) -> Any:
-    try:
-        return kind.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
-        return None
-
-
-def _parse_admins(server: Server, call: Call, kind: Any) -> Any:
+def _read_admins(server: Server, call: Call, kind: Any) -> Any:
     """Of a request that only root may make."""
-    request = _parse(call, kind)
+    request = read(call, kind, call.body)
     refused = refuses(server, call, Check.admin) if request is not None else None
     if refused is None:
         return request
@@ -80,7 +72,7 @@ def _parse_admins(server: Server, call: Call, kind: Any) -> Any:
 
 
 def member_list(server: Server, call: Call) -> None:
-    request = _parse(call, rpc.MemberListRequest)
+    request = read(call, rpc.MemberListRequest, call.body)
     if request is None:
         return
     refused = refuses(server, call, Check.named)
@@ -97,7 +89,7 @@ def _answer_list(server: Server, call: Answer) -> None:
 
 
 def member_add(server: Server, call: Call) -> None:
-    request = _parse(call, rpc.MemberAddRequest)
+    request = read(call, rpc.MemberAddRequest, call.body)
     if request is None:
         return
     if not valid_urls(request.peerURLs):
@@ -132,13 +124,13 @@ def _answer_with_members(
 
 
 def member_remove(server: Server, call: Call) -> None:
-    request = _parse_admins(server, call, rpc.MemberRemoveRequest)
+    request = _read_admins(server, call, rpc.MemberRemoveRequest)
     if request is not None:
         reconfiguration.remove(server, request.ID, _answer_with_members(server, call, rpc.MemberRemoveResponse))
 
 
 def member_update(server: Server, call: Call) -> None:
-    request = _parse_admins(server, call, rpc.MemberUpdateRequest)
+    request = _read_admins(server, call, rpc.MemberUpdateRequest)
     if request is None:
         return
     if not valid_urls(request.peerURLs):
@@ -149,7 +141,7 @@ def member_update(server: Server, call: Call) -> None:
 
 
 def member_promote(server: Server, call: Call) -> None:
-    request = _parse_admins(server, call, rpc.MemberPromoteRequest)
+    request = _read_admins(server, call, rpc.MemberPromoteRequest)
     if request is not None:
         done = _answer_with_members(server, call, rpc.MemberPromoteResponse)
         server.tasks.spawn(reconfiguration.promote(server, request.ID, done), call)

@@ -7,8 +7,9 @@ words are taken only while its key is still that of the revision it was elected 
 import asyncio
 from contextlib import aclosing
 
-from kvorum.api.inner_call import Refused, Services, read, serve
+from kvorum.api.inner_call import Refused, Services, serve
 from kvorum.api.lock import SESSION_TTL_S, all_of, created, enter, first_of, is_created, key_of, wait_first
+from kvorum.api.request import read
 from kvorum.etcdpb import election_pb2
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
@@ -24,9 +25,7 @@ UNREAD_BYTES_MAX = 64 << 10  # of one who observes; with more, it is told on whe
 
 
 def campaign(server: Server, call: Call) -> None:
-    request = read(call, election_pb2.CampaignRequest, call.body)
-    if request is not None:
-        serve(server, call, _campaign(Services(server, call), request))
+    serve(server, call, election_pb2.CampaignRequest, _campaign)
 
 
 async def _campaign(services: Services, request: election_pb2.CampaignRequest) -> bytes:
@@ -54,9 +53,7 @@ async def _propose_again(services: Services, leader: election_pb2.LeaderKey, val
 
 
 def proclaim(server: Server, call: Call) -> None:
-    request = read(call, election_pb2.ProclaimRequest, call.body)
-    if request is not None:
-        serve(server, call, _proclaim(Services(server, call), request))
+    serve(server, call, election_pb2.ProclaimRequest, _proclaim)
 
 
 async def _proclaim(services: Services, request: election_pb2.ProclaimRequest) -> bytes:
@@ -77,9 +74,7 @@ async def _put(services: Services, leader: election_pb2.LeaderKey, value: bytes)
 
 
 def resign(server: Server, call: Call) -> None:
-    request = read(call, election_pb2.ResignRequest, call.body)
-    if request is not None:
-        serve(server, call, _resign(Services(server, call), request))
+    serve(server, call, election_pb2.ResignRequest, _resign)
 
 
 async def _resign(services: Services, request: election_pb2.ResignRequest) -> bytes:
@@ -96,9 +91,7 @@ def _resignation(leader: election_pb2.LeaderKey) -> rpc.TxnRequest:
 
 
 def leader(server: Server, call: Call) -> None:
-    request = read(call, election_pb2.LeaderRequest, call.body)
-    if request is not None:
-        serve(server, call, _leader(Services(server, call), request))
+    serve(server, call, election_pb2.LeaderRequest, _leader)
 
 
 async def _leader(services: Services, request: election_pb2.LeaderRequest) -> bytes:

@@ -4,9 +4,7 @@ With --experimental-stop-grpc-service-on-defrag it is not while the store is def
 answered all the same.
 """
 
-from google.protobuf.message import DecodeError
-
-from kvorum.api.kv import bad_request
+from kvorum.api.request import read
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server.server import Server
@@ -17,10 +15,8 @@ NOT_FOUND = 5
 
 
 def check(server: Server, call: Call) -> None:
-    try:
-        request = rpc.HealthCheckRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, rpc.HealthCheckRequest, call.body)
+    if request is None:
         return
     if request.service:
         call.fail(NOT_FOUND, "unknown service")
@@ -39,10 +35,8 @@ def watch(server: Server, call: Call) -> None:
         call.push(_status(server))
 
     def on_message(message: bytes) -> None:
-        try:
-            request = rpc.HealthCheckRequest.FromString(message)
-        except DecodeError as error:
-            bad_request(call, error)
+        request = read(call, rpc.HealthCheckRequest, message)
+        if request is None:
             return
         if request.service:
             unknown = rpc.HealthCheckResponse(status=rpc.HealthCheckResponse.SERVICE_UNKNOWN)

@@ -8,9 +8,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from kvorum.api import kv, lease, watch
+from kvorum.api.request import Request, read
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server.server import Server
@@ -141,24 +142,23 @@ class Services:
             call.leave()
 
 
-def read(call: Call, kind: Any, body: bytes) -> Any:
-    """A request; None: the call was answered, since it is none."""
-    try:
-        return kind.FromString(body)
-    except DecodeError as error:
-        kv.bad_request(call, error)
-        return None
-
-
-def serve(server: Server, call: Call, work: Coroutine[Any, Any, bytes]) -> None:
-    """Answers the call by what a coroutine returns, encoded, or by what it was refused; ends it with the client.
+def serve(
+    server: Server,
+    call: Call,
+    kind: type[Request],
+    work: Callable[[Services, Request], Coroutine[Any, Any, bytes]],
+) -> None:
+    """Answers the call by what work returns, encoded, or by what it was refused; ends it with the client.
 
     Refusals within have no code of their own in etcd, whose services here are written on its client.
     """
+    request = read(call, kind, call.body)
+    if request is None:
+        return
 
     async def served() -> None:
         try:
-            body = await work
+            body = await work(Services(server, call), request)
         except Refused as refused:
             call.fail(UNKNOWN, refused.text)
         else:

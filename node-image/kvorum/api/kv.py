@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from kvorum.api.permission import NESTED_BYTES_MIN, PUT, propose, refuses, refuses_read, unreadable
+from kvorum.api.request import bad_request, fail, read
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server.answer import Answer
@@ -20,15 +21,6 @@ from kvorum.state.row import varint
 from kvorum.state.txn import is_read_only
 
 DELETE_RANGE, TXN, COMPACTION = b"\x2a", b"\x32", b"\x3a"  # fields of InternalRaftRequest
-
-
-def fail(call: Answer, refused: Refusal) -> None:
-    call.fail(refused.code, refused.text)
-
-
-def bad_request(call: Answer, error: Exception) -> None:
-    """What grpc-go answers when the bytes are not the message."""
-    call.fail(13, f"grpc: error unmarshalling request: {error}")
 
 
 def put(server: Server, call: Call) -> None:
@@ -155,10 +147,8 @@ class _Compacted:
 
 
 def compact(server: Server, call: Call) -> None:
-    try:
-        request = rpc.CompactionRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, rpc.CompactionRequest, call.body)
+    if request is None:
         return
     refused = refuses(server, call, Check.admin)
     if refused is not None:
@@ -171,10 +161,8 @@ def compact(server: Server, call: Call) -> None:
 def _propose_checked(
     server: Server, call: Call, message: Any, check: Callable[[Any], Refusal | None], field: bytes
 ) -> None:
-    try:
-        request = message.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, message, call.body)
+    if request is None:
         return
     refused = check(request)
     if refused is not None:

@@ -5,10 +5,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-from google.protobuf.message import DecodeError
-
-from kvorum.api.kv import bad_request, fail
 from kvorum.api.permission import propose, refuses
+from kvorum.api.request import fail, read
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server.peers import PeerRefused
@@ -26,10 +24,8 @@ Answered = TypeVar("Answered")
 
 
 def grant(server: Server, call: Call) -> None:
-    try:
-        request = rpc.LeaseGrantRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, rpc.LeaseGrantRequest, call.body)
+    if request is None:
         return
     refused = server.quota.refuses(request) or refuses(server, call, Check.named)
     if refused is not None:
@@ -42,10 +38,7 @@ def grant(server: Server, call: Call) -> None:
 
 
 def revoke(server: Server, call: Call) -> None:
-    try:
-        rpc.LeaseRevokeRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    if read(call, rpc.LeaseRevokeRequest, call.body) is None:
         return
     refused = refuses(server, call, Check.named)
     if refused is not None:
@@ -68,10 +61,8 @@ def _answer_leases(server: Server, call: Call) -> None:
 
 
 def time_to_live(server: Server, call: Call) -> None:
-    try:
-        request = rpc.LeaseTimeToLiveRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, rpc.LeaseTimeToLiveRequest, call.body)
+    if request is None:
         return
     server.tasks.spawn(_time_to_live(server, call, request), call)
 
@@ -145,10 +136,8 @@ async def _keep_alive(server: Server, call: Call, renewals: "asyncio.Queue[bytes
         if isinstance(message, Refusal):
             fail(call, message)
             return
-        try:
-            request = rpc.LeaseKeepAliveRequest.FromString(message)
-        except DecodeError as error:
-            bad_request(call, error)
+        request = read(call, rpc.LeaseKeepAliveRequest, message)
+        if request is None:
             return
         refused = refuses(server, call, partial(Check.lease_keys, lease_id=request.ID))
         if refused is not None:

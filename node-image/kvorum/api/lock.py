@@ -7,7 +7,7 @@ with the lease. Of a client that goes away while it waits the key is taken back.
 import asyncio
 from contextlib import aclosing
 
-from kvorum.api.inner_call import Refused, Services, read, serve
+from kvorum.api.inner_call import Refused, Services, serve
 from kvorum.etcdpb import lock_pb2
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
@@ -18,9 +18,7 @@ EXPIRED = "mutex: session is expired"
 
 
 def lock(server: Server, call: Call) -> None:
-    request = read(call, lock_pb2.LockRequest, call.body)
-    if request is not None:
-        serve(server, call, _lock(Services(server, call), request))
+    serve(server, call, lock_pb2.LockRequest, _lock)
 
 
 async def _lock(services: Services, request: lock_pb2.LockRequest) -> bytes:
@@ -44,9 +42,7 @@ async def _lock(services: Services, request: lock_pb2.LockRequest) -> bytes:
 
 
 def unlock(server: Server, call: Call) -> None:
-    request = read(call, lock_pb2.UnlockRequest, call.body)
-    if request is not None:
-        serve(server, call, _unlock(Services(server, call), request))
+    serve(server, call, lock_pb2.UnlockRequest, _unlock)
 
 
 async def _unlock(services: Services, request: lock_pb2.UnlockRequest) -> bytes:

@@ -9,10 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
-from kvorum.api.kv import bad_request, fail
 from kvorum.api.permission import propose, refuses, refuses_unmapped
+from kvorum.api.request import fail, read
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.etcdpb.internal_pb2 import DowngradeInfoSetRequest, InternalRaftRequest
 from kvorum.net.call import Call
@@ -76,10 +74,8 @@ def _alarm_text(alarm: rpc.AlarmMember) -> str:
 
 
 def hash_kv(server: Server, call: Call) -> None:
-    try:
-        request = rpc.HashKVRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, rpc.HashKVRequest, call.body)
+    if request is None:
         return
     refused = refuses_unmapped(server, call)
     if refused is not None:
@@ -90,10 +86,7 @@ def hash_kv(server: Server, call: Call) -> None:
 
 def hash_(server: Server, call: Call) -> None:
     """etcd's is that of its database file, which no two need have in common; ours is that of the keys, as HashKV's."""
-    try:
-        rpc.HashRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    if read(call, rpc.HashRequest, call.body) is None:
         return
     refused = refuses_unmapped(server, call)
     if refused is not None:
@@ -121,10 +114,8 @@ async def _hash_kv(server: Server, call: Call, revision: int) -> None:
 
 
 def alarm(server: Server, call: Call) -> None:
-    try:
-        request = rpc.AlarmRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, rpc.AlarmRequest, call.body)
+    if request is None:
         return
     refused = refuses(server, call, Check.named if request.action == rpc.AlarmRequest.GET else Check.admin)
     if refused is not None:
@@ -204,10 +195,8 @@ async def _stream_file(path: Path, call: Call, in_thread: InThread) -> None:
 
 
 def move_leader(server: Server, call: Call) -> None:
-    try:
-        request = rpc.MoveLeaderRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, rpc.MoveLeaderRequest, call.body)
+    if request is None:
         return
     refused = refuses(server, call, Check.admin)
     if refused is not None:
@@ -221,10 +210,8 @@ def downgrade(server: Server, call: Call) -> None:
 
     An etcd 3.5 answers the last two with a timeout, though it does what it is asked: nobody tells the waiting call.
     """
-    try:
-        request = rpc.DowngradeRequest.FromString(call.body)
-    except DecodeError as error:
-        bad_request(call, error)
+    request = read(call, rpc.DowngradeRequest, call.body)
+    if request is None:
         return
     target = parse_target(request.version)
     if refused := refuses(server, call, Check.admin):

@@ -10,7 +10,7 @@ from functools import partial
 from google.protobuf.message import DecodeError
 
 from kvorum.api import auth, cluster, election, health, kv, lease, lock, maintenance, watch
-from kvorum.api.kv import fail
+from kvorum.api.request import fail
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.raft.message import NONE

@@ -2,8 +2,8 @@
 
 from google.protobuf.message import DecodeError
 
-from kvorum.api.kv import bad_request
 from kvorum.api.permission import refuses
+from kvorum.api.request import bad_request
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import Call
 from kvorum.server.server import Server
