@@ -179,3 +179,9 @@ class Call:
 def raw(text: str) -> bytes:
     """An argument's bytes, which may be no UTF-8."""
     return os.fsencode(text)
+
+
+def require_count(arguments: list[str], count: int, otherwise: str) -> None:
+    """Raises Exit unless there are so many."""
+    if len(arguments) != count:
+        raise Exit(BAD_ARGS, otherwise)

@@ -2,7 +2,7 @@
 
 from kvorum.client import prefix_end
 from kvorum.ctl import go_text
-from kvorum.ctl.call import Call, raw
+from kvorum.ctl.call import Call, raw, require_count
 from kvorum.ctl.command import Command
 from kvorum.ctl.exits import BAD_ARGS, BAD_FEATURE, ERROR, Exit
 from kvorum.ctl.flags import BOOL, INT, STRING, Flag, FlagSet
@@ -186,8 +186,7 @@ async def delete(call: Call, arguments: list[str]) -> None:
 
 
 async def compaction(call: Call, arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Exit(BAD_ARGS, "compaction command needs 1 argument")
+    require_count(arguments, 1, "compaction command needs 1 argument")
     try:
         revision = go_text.parse_int(arguments[0])
     except GoError as error:

@@ -4,7 +4,7 @@ import asyncio
 
 from kvorum.client import Client, ClientError
 from kvorum.ctl import go_text
-from kvorum.ctl.call import Call
+from kvorum.ctl.call import Call, require_count
 from kvorum.ctl.command import Command
 from kvorum.ctl.exits import BAD_ARGS, BAD_CONNECTION, ERROR, Exit, said
 from kvorum.ctl.flags import BOOL, Flag
@@ -18,8 +18,7 @@ RENEWALS = 3  # within a lease's time
 
 
 async def grant(call: Call, arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Exit(BAD_ARGS, "lease grant command needs TTL argument")
+    require_count(arguments, 1, "lease grant command needs TTL argument")
     try:
         ttl_s = go_text.parse_int(arguments[0])
     except GoError as error:
@@ -34,8 +33,7 @@ async def grant(call: Call, arguments: list[str]) -> None:
 
 
 async def revoke(call: Call, arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Exit(BAD_ARGS, "lease revoke command needs 1 argument")
+    require_count(arguments, 1, "lease revoke command needs 1 argument")
     lease_id = id_of(arguments[0])
     request = rpc.LeaseRevokeRequest(ID=lease_id)
     async with call.client() as client:
@@ -47,8 +45,7 @@ async def revoke(call: Call, arguments: list[str]) -> None:
 
 
 async def time_to_live(call: Call, arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Exit(BAD_ARGS, "lease timetolive command needs lease ID as argument")
+    require_count(arguments, 1, "lease timetolive command needs lease ID as argument")
     keys = call.flags.boolean("keys")
     async with call.client() as client:
         request = rpc.LeaseTimeToLiveRequest(ID=id_of(arguments[0]), keys=keys)
@@ -69,8 +66,7 @@ async def list_leases(call: Call, _: list[str]) -> None:
 
 
 async def keep_alive(call: Call, arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Exit(BAD_ARGS, "lease keep-alive command needs lease ID as argument")
+    require_count(arguments, 1, "lease keep-alive command needs lease ID as argument")
     lease_id = id_of(arguments[0])
     async with call.client() as client:
         if call.flags.boolean("once"):

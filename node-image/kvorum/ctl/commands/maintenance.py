@@ -5,9 +5,9 @@ import time
 
 from kvorum.client import BadSnapshot, Client, ClientError, PermissionDenied, save_snapshot
 from kvorum.ctl import go_text
-from kvorum.ctl.call import Call
+from kvorum.ctl.call import Call, require_count
 from kvorum.ctl.command import Command
-from kvorum.ctl.exits import BAD_ARGS, BAD_FEATURE, ERROR, INTERRUPTED, Exit, said
+from kvorum.ctl.exits import BAD_FEATURE, ERROR, INTERRUPTED, Exit, said
 from kvorum.ctl.flags import BOOL, INT, STRING, Flag
 from kvorum.ctl.formats import simple
 from kvorum.ctl.formats.answers import Hashes, Health, Healths, Statuses
@@ -100,15 +100,13 @@ async def hashkv(call: Call, _: list[str]) -> None:
 
 
 async def alarm_list(call: Call, arguments: list[str]) -> None:
-    if arguments:
-        raise Exit(BAD_ARGS, "alarm list command accepts no arguments")
+    require_count(arguments, 0, "alarm list command accepts no arguments")
     request = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
     call.show(await call.ask(None, lambda client: client.read(MAINTENANCE + "Alarm", request, rpc.AlarmResponse)))
 
 
 async def alarm_disarm(call: Call, arguments: list[str]) -> None:
-    if arguments:
-        raise Exit(BAD_ARGS, "alarm disarm command accepts no arguments")
+    require_count(arguments, 0, "alarm disarm command accepts no arguments")
 
     async def disarm(client: Client) -> rpc.AlarmResponse:
         active = await client.read(
@@ -147,8 +145,7 @@ async def defrag(call: Call, _: list[str]) -> None:
 
 
 async def snapshot_save(call: Call, arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Exit(BAD_ARGS, "snapshot save expects one argument")
+    require_count(arguments, 1, "snapshot save expects one argument")
     endpoints = call.endpoints()
     if len(endpoints) != 1:
         told = f"snapshot must be requested to one selected node, not multiple [{' '.join(endpoints)}]"

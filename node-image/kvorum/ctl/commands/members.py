@@ -4,7 +4,7 @@ import re
 
 from kvorum.client import ClientError
 from kvorum.ctl import go_text
-from kvorum.ctl.call import Call
+from kvorum.ctl.call import Call, require_count
 from kvorum.ctl.command import Command
 from kvorum.ctl.exits import BAD_ARGS, ERROR, Exit, said
 from kvorum.ctl.flags import BOOL, STRING, Flag
@@ -86,8 +86,7 @@ async def list_members(call: Call, _: list[str]) -> None:
 
 
 async def move_leader(call: Call, arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Exit(BAD_ARGS, "move-leader command needs 1 argument")
+    require_count(arguments, 1, "move-leader command needs 1 argument")
     try:
         target = go_text.parse_uint(arguments[0], 16)
     except GoError as error:
@@ -129,8 +128,7 @@ def require_urls(text: str) -> None:
 
 
 def id_of(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        raise Exit(BAD_ARGS, NO_ID)
+    require_count(arguments, 1, NO_ID)
     try:
         return go_text.parse_uint(arguments[0], 16)
     except GoError as error:

@@ -4,7 +4,7 @@ import asyncio
 
 from kvorum.client import Client, ClientError, Compacted, Delete, EventType, Put, Tls, Txn, WatchCancelled, prefix_end
 from kvorum.ctl import connecting
-from kvorum.ctl.call import Call, raw
+from kvorum.ctl.call import Call, raw, require_count
 from kvorum.ctl.command import Command
 from kvorum.ctl.exits import BAD_ARGS, ERROR, Exit, said
 from kvorum.ctl.flags import BOOL, STRING, Flag
@@ -60,8 +60,7 @@ class Mirror:
 
 
 async def make_mirror(call: Call, arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise Exit(BAD_ARGS, "make-mirror takes one destination argument")
+    require_count(arguments, 1, "make-mirror takes one destination argument")
     flags = call.flags
     call.configure()
     login = connecting.login_from(

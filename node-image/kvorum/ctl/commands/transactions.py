@@ -3,10 +3,10 @@
 import re
 
 from kvorum.ctl import go_text
-from kvorum.ctl.call import Call, raw
+from kvorum.ctl.call import Call, raw, require_count
 from kvorum.ctl.command import Command
 from kvorum.ctl.commands import keys
-from kvorum.ctl.exits import BAD_ARGS, INVALID_INPUT, Exit
+from kvorum.ctl.exits import INVALID_INPUT, Exit
 from kvorum.ctl.flags import BOOL, Flag, FlagError, FlagSet
 from kvorum.ctl.go_text import GoError, quoted
 from kvorum.etcdpb import rpc_pb2 as rpc
@@ -25,8 +25,7 @@ OPERATIONS = {"put": keys.PUT_FLAGS, "get": keys.GET_FLAGS, "del": keys.DEL_FLAG
 
 
 async def txn(call: Call, arguments: list[str]) -> None:
-    if arguments:
-        raise Exit(BAD_ARGS, "txn command does not accept argument")
+    require_count(arguments, 0, "txn command does not accept argument")
     call.configure()
     interactive = call.flags.boolean("interactive")
     request = rpc.TxnRequest()

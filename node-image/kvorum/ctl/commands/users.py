@@ -6,7 +6,7 @@ from google.protobuf.message import Message
 
 from kvorum.client import ClientError, prefix_end
 from kvorum.ctl import connecting
-from kvorum.ctl.call import Call, raw
+from kvorum.ctl.call import Call, raw, require_count
 from kvorum.ctl.command import Command
 from kvorum.ctl.exits import BAD_ARGS, ERROR, Exit, said
 from kvorum.ctl.flags import BOOL, STRING, Flag
@@ -28,17 +28,11 @@ async def ask(call: Call, method: str, request: Message, answer: Any, *, changes
     return await call.ask(None, lambda client: client.read(AUTH + method, request, answer))
 
 
-def require(arguments: list[str], count: int, otherwise: str) -> None:
-    """Raises Exit unless there are so many."""
-    if len(arguments) != count:
-        raise Exit(BAD_ARGS, otherwise)
-
-
 # auth
 
 
 async def enable(call: Call, arguments: list[str]) -> None:
-    require(arguments, 0, "auth enable command does not accept any arguments")
+    require_count(arguments, 0, "auth enable command does not accept any arguments")
     async with call.client() as client:
         try:
             try:
@@ -55,13 +49,13 @@ async def enable(call: Call, arguments: list[str]) -> None:
 
 
 async def disable(call: Call, arguments: list[str]) -> None:
-    require(arguments, 0, "auth disable command does not accept any arguments")
+    require_count(arguments, 0, "auth disable command does not accept any arguments")
     await ask(call, "AuthDisable", rpc.AuthDisableRequest(), rpc.AuthDisableResponse)
     call.line("Authentication Disabled")
 
 
 async def status(call: Call, arguments: list[str]) -> None:
-    require(arguments, 0, "auth status command does not accept any arguments")
+    require_count(arguments, 0, "auth status command does not accept any arguments")
     call.show(await ask(call, "AuthStatus", rpc.AuthStatusRequest(), rpc.AuthStatusResponse, changes=False))
 
 
@@ -69,7 +63,7 @@ async def status(call: Call, arguments: list[str]) -> None:
 
 
 async def user_add(call: Call, arguments: list[str]) -> None:
-    require(arguments, 1, "user add command requires user name as its argument")
+    require_count(arguments, 1, "user add command requires user name as its argument")
     name, password, no_password = arguments[0], "", call.flags.boolean("no-password")
     if not no_password:
         password = call.flags.string("new-user-password")
@@ -87,14 +81,14 @@ async def user_add(call: Call, arguments: list[str]) -> None:
 
 
 async def user_delete(call: Call, arguments: list[str]) -> None:
-    require(arguments, 1, "user delete command requires user name as its argument")
+    require_count(arguments, 1, "user delete command requires user name as its argument")
     request = rpc.AuthUserDeleteRequest(name=arguments[0])
     answer = await ask(call, "UserDelete", request, rpc.AuthUserDeleteResponse)
     call.show(Done(b"User " + raw(arguments[0]) + b" deleted", answer))
 
 
 async def user_get(call: Call, arguments: list[str]) -> None:
-    require(arguments, 1, "user get command requires user name as its argument")
+    require_count(arguments, 1, "user get command requires user name as its argument")
     name = arguments[0]
     request = rpc.AuthUserGetRequest(name=name)
     answer = await ask(call, "UserGet", request, rpc.AuthUserGetResponse, changes=False)
@@ -109,12 +103,12 @@ async def user_get(call: Call, arguments: list[str]) -> None:
 
 
 async def user_list(call: Call, arguments: list[str]) -> None:
-    require(arguments, 0, "user list command requires no arguments")
+    require_count(arguments, 0, "user list command requires no arguments")
     call.show(await ask(call, "UserList", rpc.AuthUserListRequest(), rpc.AuthUserListResponse, changes=False))
 
 
 async def user_passwd(call: Call, arguments: list[str]) -> None:
-    require(arguments, 1, "user passwd command requires user name as its argument")
+    require_count(arguments, 1, "user passwd command requires user name as its argument")
     password = new_password(call, arguments[0])
     request = rpc.AuthUserChangePasswordRequest(name=arguments[0], password=password)
     answer = await ask(call, "UserChangePassword", request, rpc.AuthUserChangePasswordResponse)
@@ -122,7 +116,7 @@ async def user_passwd(call: Call, arguments: list[str]) -> None:
 
 
 async def user_grant_role(call: Call, arguments: list[str]) -> None:
-    require(arguments, 2, "user grant command requires user name and role name as its argument")
+    require_count(arguments, 2, "user grant command requires user name and role name as its argument")
     name, role = arguments
     request = rpc.AuthUserGrantRoleRequest(user=name, role=role)
     answer = await ask(call, "UserGrantRole", request, rpc.AuthUserGrantRoleResponse)
@@ -130,7 +124,7 @@ async def user_grant_role(call: Call, arguments: list[str]) -> None:
 
 
 async def user_revoke_role(call: Call, arguments: list[str]) -> None:
-    require(arguments, 2, "user revoke-role requires user name and role name as its argument")
+    require_count(arguments, 2, "user revoke-role requires user name and role name as its argument")
     name, role = arguments
     request = rpc.AuthUserRevokeRoleRequest(name=name, role=role)
     answer = await ask(call, "UserRevokeRole", request, rpc.AuthUserRevokeRoleResponse)
@@ -154,26 +148,26 @@ def new_password(call: Call, name: str) -> str:
 
 
 async def role_add(call: Call, arguments: list[str]) -> None:
-    require(arguments, 1, "role add command requires role name as its argument")
+    require_count(arguments, 1, "role add command requires role name as its argument")
     answer = await ask(call, "RoleAdd", rpc.AuthRoleAddRequest(name=arguments[0]), rpc.AuthRoleAddResponse)
     call.show(Done(b"Role " + raw(arguments[0]) + b" created", answer))
 
 
 async def role_delete(call: Call, arguments: list[str]) -> None:
-    require(arguments, 1, "role delete command requires role name as its argument")
+    require_count(arguments, 1, "role delete command requires role name as its argument")
     answer = await ask(call, "RoleDelete", rpc.AuthRoleDeleteRequest(role=arguments[0]), rpc.AuthRoleDeleteResponse)
     call.show(Done(b"Role " + raw(arguments[0]) + b" deleted", answer))
 
 
 async def role_get(call: Call, arguments: list[str]) -> None:
-    require(arguments, 1, "role get command requires role name as its argument")
+    require_count(arguments, 1, "role get command requires role name as its argument")
     request = rpc.AuthRoleGetRequest(role=arguments[0])
     answer = await ask(call, "RoleGet", request, rpc.AuthRoleGetResponse, changes=False)
     call.show(Role(raw(arguments[0]), answer))
 
 
 async def role_list(call: Call, arguments: list[str]) -> None:
-    require(arguments, 0, "role list command requires no arguments")
+    require_count(arguments, 0, "role list command requires no arguments")
     call.show(await ask(call, "RoleList", rpc.AuthRoleListRequest(), rpc.AuthRoleListResponse, changes=False))
 
 

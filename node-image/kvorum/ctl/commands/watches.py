@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kvorum.client import Client, ClientError, EventType, Header, WatchBatch, WatchCancelled, Watcher, prefix_end
+from kvorum.client import Client, ClientError, Event, EventType, Header, WatchBatch, WatchCancelled, Watcher, prefix_end
 from kvorum.client.values import KeyValue
 from kvorum.ctl.call import Call, raw
 from kvorum.ctl.command import Command
@@ -110,21 +110,26 @@ async def show_events(call: Call, watcher: Watcher, program: list[str], opened: 
                     call.line(f"progress notify: {batch.header.revision}")
                 call.show(answer_of(batch))
                 for event in batch.events if program else ():
-                    variables = {
-                        "ETCD_WATCH_REVISION": str(batch.header.revision),
-                        "ETCD_WATCH_EVENT_TYPE": quoted(event.type.name),
-                        "ETCD_WATCH_KEY": quoted(event.kv.key),
-                        "ETCD_WATCH_VALUE": quoted(event.kv.value),
-                    }
-                    status = await run_program(call, program, variables)
-                    if status:
-                        call.complain(f"command {shown(program)} error ({status})")
-                        raise Exit(ERROR, None)
+                    await run_for(call, program, batch.header.revision, event)
     except WatchCancelled as cancelled:
         call.complain(f"watch was canceled ({cancelled.reason})")
         call.show(Watched(header_of(cancelled.header), (), cancelled.compact_revision, canceled=True))
     except ClientError as error:
         raise Exit(ERROR, said(error)) from None
+
+
+async def run_for(call: Call, program: list[str], revision: int, event: Event) -> None:
+    """Raises Exit if the program fails."""
+    variables = {
+        "ETCD_WATCH_REVISION": str(revision),
+        "ETCD_WATCH_EVENT_TYPE": quoted(event.type.name),
+        "ETCD_WATCH_KEY": quoted(event.kv.key),
+        "ETCD_WATCH_VALUE": quoted(event.kv.value),
+    }
+    status = await run_program(call, program, variables)
+    if status:
+        call.complain(f"command {shown(program)} error ({status})")
+        raise Exit(ERROR, None)
 
 
 async def run_program(call: Call, program: list[str], variables: dict[str, str]) -> str:
@@ -208,39 +213,56 @@ def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def follow_lines(call: Call, of_environment: list[str]) -> None:
     """Raises a group with Exit."""
-    async with call.client() as client, asyncio.TaskGroup() as watches:
-        watchers: list[Watcher] = []
+    async with call.client() as client, asyncio.TaskGroup() as tasks:
+        watches = Watches(call, client, tasks, of_environment)
         try:
             while True:
                 line = await asyncio.to_thread(call.world.stdin.readline)
                 if not line.endswith(b"\n"):
                     raise Exit(INVALID_INPUT, "error reading watch request line: EOF")
-                text = line[:-1].decode(errors="surrogateescape")
-                words = argify(text)
-                if not words:
-                    call.complain(f"Invalid command: {text} (watch and progress supported)")
-                elif words[0] == "progress":
-                    for watcher in watchers:
-                        await watcher.request_progress()
-                elif words[0] != "watch":
-                    call.complain(f"Invalid command {text} (only support watch)")
-                elif len(words) < 2 and not of_environment:
-                    call.complain(f"Invalid command {text} (command type or key is not provided)")
-                else:
-                    flags, wish = interactive_wish(words[1:], of_environment)
-                    try:
-                        watcher = watcher_of(call, flags, client, wish.keys)
-                    except BadWatch as why:
-                        call.complain(f"Invalid command {text} ({why})")
-                        continue
-                    opened = asyncio.Event()
-                    showing = watches.create_task(show_events(call, watcher, wish.program, opened))
-                    waiting = asyncio.create_task(opened.wait())
-                    await asyncio.wait((showing, waiting), return_when=asyncio.FIRST_COMPLETED)
-                    waiting.cancel()
-                    watchers.append(watcher)
+                await watches.follow(line[:-1].decode(errors="surrogateescape"))
         except ClientError as error:
             raise Exit(ERROR, said(error)) from None
+
+
+class Watches:
+    """Those that lines of input have asked for; all go on beside each other."""
+
+    def __init__(self, call: Call, client: Client, tasks: asyncio.TaskGroup, of_environment: list[str]) -> None:
+        self._call = call
+        self._client = client
+        self._tasks = tasks
+        self._of_environment = of_environment
+        self._watchers: list[Watcher] = []
+
+    async def follow(self, line: str) -> None:
+        """Raises Exit, ClientError."""
+        words = argify(line)
+        if not words:
+            self._call.complain(f"Invalid command: {line} (watch and progress supported)")
+        elif words[0] == "progress":
+            for watcher in self._watchers:
+                await watcher.request_progress()
+        elif words[0] != "watch":
+            self._call.complain(f"Invalid command {line} (only support watch)")
+        elif len(words) < 2 and not self._of_environment:
+            self._call.complain(f"Invalid command {line} (command type or key is not provided)")
+        else:
+            flags, wish = interactive_wish(words[1:], self._of_environment)
+            try:
+                watcher = watcher_of(self._call, flags, self._client, wish.keys)
+            except BadWatch as why:
+                self._call.complain(f"Invalid command {line} ({why})")
+                return
+            await self._open(watcher, wish.program)
+
+    async def _open(self, watcher: Watcher, program: list[str]) -> None:
+        opened = asyncio.Event()
+        showing = self._tasks.create_task(show_events(self._call, watcher, program, opened))
+        waiting = asyncio.create_task(opened.wait())
+        await asyncio.wait((showing, waiting), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        self._watchers.append(watcher)
 
 
 def interactive_wish(words: list[str], of_environment: list[str]) -> tuple[FlagSet, Wish]:
