@@ -231,19 +231,27 @@ async def test_the_last_words_of_a_closed_connection_still_arrive(ca: Authority)
         await dropped(writer)
 
 
+async def shaken_by_hand(
+    here: Served, ca: Authority
+) -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO, asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that says its last word, or hears one, alone: asyncio's closes the connection at the same time."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting(ca).wrap_bio(to_client, to_server, server_hostname=HOST)
+    reader, writer = await asyncio.open_connection(HOST, here.port)
+    while True:
+        try:
+            client.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            writer.write(to_server.read())
+            to_client.write(await reader.read(65536))
+    return client, to_server, to_client, reader, writer
+
+
 @in_loop
 async def test_a_client_that_has_said_all_may_still_get_its_answer(ca: Authority) -> None:
     async with served(ca, half=True) as here:
-        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = trusting(ca).wrap_bio(to_client, to_server, server_hostname=HOST)
-        reader, writer = await asyncio.open_connection(HOST, here.port)
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                writer.write(to_server.read())
-                to_client.write(await reader.read(65536))
+        client, to_server, to_client, reader, writer = await shaken_by_hand(here, ca)
         with contextlib.suppress(ssl.SSLWantReadError):
             client.unwrap()
         writer.write(to_server.read())
@@ -260,16 +268,7 @@ async def test_a_client_that_has_said_all_may_still_get_its_answer(ca: Authority
 async def test_who_has_said_all_still_hears_what_the_client_says(ca: Authority) -> None:
     """So an answer before the end of a request is not lost to a reset."""
     async with served(ca, half=True) as here:
-        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = trusting(ca).wrap_bio(to_client, to_server, server_hostname=HOST)
-        reader, writer = await asyncio.open_connection(HOST, here.port)
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                writer.write(to_server.read())
-                to_client.write(await reader.read(65536))
+        client, to_server, to_client, reader, writer = await shaken_by_hand(here, ca)
         writer.write(to_server.read())
         await until(lambda: here.echoes, "the handshake is done")
         echo = here.echoes[0]
