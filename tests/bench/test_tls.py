@@ -1,7 +1,8 @@
 """What the figures of TLS are compared by."""
 
+from tests.bench.costs import Pair
 from tests.bench.report import Cell
-from tests.bench.tls import Pair, rows
+from tests.bench.tls import rows
 
 CELL = Cell("put", 64)
 
