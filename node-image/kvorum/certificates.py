@@ -156,7 +156,7 @@ def self_signed(folder: Path, hosts: Sequence[str], years: int, *, for_members: 
         if cert_path.exists() and key_path.exists() and not _has_expired(cert_path):
             return cert_path, key_path
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        key = ec.generate_private_key(ec.SECP521R1())
+        key = ec.generate_private_key(ec.SECP256R1())  # clients of gRPC's C core (Python, C++) know no P-521, etcd's
         certificate = _signed(key, hosts, years, for_members=for_members)
         _write(
             key_path,
