@@ -1,6 +1,7 @@
-"""Plain HTTP on the client and metrics ports: what probes, scrapers and curious people ask.
+"""HTTP on the client and metrics ports: what probes, scrapers and curious people ask.
 
 The paths and answers are etcd's, except /kvorum/v1/member: what this member says of itself, with its state as one word.
+What lies below /v3/, /v2/ and /debug/ is answered by whom the constructor is given for it, on the client port alone.
 """
 
 import json

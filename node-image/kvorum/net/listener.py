@@ -1,7 +1,8 @@
-"""The client port: one TCP port for gRPC and HTTP/1.1, told apart by their first bytes.
+"""The client port: one TCP port for gRPC and HTTP/1.1, told apart by their first bytes, with TLS or without.
 
 Knows sockets and their ends: who gets the bytes, when they are written, when a connection is given up. What the bytes
-mean is wire/'s, what is answered is the handlers'. Not here: TLS.
+mean is wire/'s, what is answered is the handlers'. TLS is a door in front (tls_connection), behind which a connection
+looks like any other; HTTP/1.1's requests over HTTP/2 are http_over_h2's.
 
 A connection has one write for each tick of the loop, however many answers it carries: those made while bytes are read
 go out right behind, the others are gathered until the tick's end.
