@@ -14,7 +14,8 @@ from kvorum.certificates import Certificates
 from kvorum.config import Config
 from kvorum.flags import Url
 from kvorum.net.call import Routes
-from kvorum.net.listener import HttpHandler, Listener
+from kvorum.net.exchange import HttpHandler
+from kvorum.net.listener import Listener
 from kvorum.net.tls import ServerTls
 from kvorum.server.corruption import Differs
 from kvorum.server.joining import DataLost

@@ -31,7 +31,8 @@ from kvorum.certificates import Certificates
 from kvorum.config import Config
 from kvorum.flags import Url
 from kvorum.net.call import MethodCounts, Routes
-from kvorum.net.listener import CannotListen, HttpHandler, Listener, bind
+from kvorum.net.exchange import HttpHandler
+from kvorum.net.listener import CannotListen, Listener, bind
 from kvorum.net.tls import TlsUnusable
 from kvorum.peer.discovery import Discovery
 from kvorum.peer.handlers import Handlers
@@ -64,6 +65,7 @@ from kvorum.storage.data_dir import DataDir
 from kvorum.storage.disk import free_bytes
 from kvorum.storage.entry_codec import decode_metadata, encode_metadata
 from kvorum.storage.fault import CorruptStore, StorageFault
+from kvorum.storage.lmdb_store import LmdbStore
 from kvorum.storage.replay import Replay
 from kvorum.storage.wal import Wal
 
@@ -226,76 +228,10 @@ class Node:
     # -- running -------------------------------------------------------------------------------------------------
 
     async def _run(self, beginning: Beginning) -> None:
-        config, loop = self._config, asyncio.get_running_loop()
-        settings = Settings(
-            heartbeat_ms=config.heartbeat_interval_ms,
-            election_ms=config.election_timeout_ms,
-            quota_bytes=config.quota_backend_bytes,
-            request_bytes_max=config.max_request_bytes,
-            txn_ops_max=config.max_txn_ops,
-            strict_reconfig_check=config.strict_reconfig_check,
-            election_tick_advance=config.initial_election_tick_advance,
-            commit_interval_ms=config.backend_batch_interval_ms,
-            commit_rows_max=config.backend_batch_limit,
-            progress_notify_ms=config.watch_progress_notify_interval_ms,
-            auto_compaction_period_ms=config.auto_compaction_period_ms,
-            auto_compaction_revisions=config.auto_compaction_revisions,
-            snapshot_count=config.snapshot_count,
-            snapshot_catch_up_entries=config.snapshot_catch_up_entries,
-            snapshots_max=config.max_snapshots,
-            wals_max=config.max_wals,
-            warning_apply_s=config.warning_apply_duration_s,
-            lease_checkpoints=config.lease_checkpoints,
-            lease_checkpoint_persist=config.lease_checkpoint_persist,
-            compaction_rows_max=config.compaction_batch_limit,
-            compaction_pause_ms=config.compaction_sleep_ms,
-            stop_grpc_on_defrag=config.stop_grpc_service_on_defrag,
-            claimed_version=config.claim_etcd_version,
-            bcrypt_cost=config.bcrypt_cost,
-        )
-        with ExitStack() as opened:
-            opened.callback(beginning.wal.close)
-            store = self._data_dir.open_store(max(0, config.quota_backend_bytes))
-            opened.callback(store.close)
-            machine = Machine(
-                store,
-                lease_ttl_min_s=settings.lease_ttl_min_s,
-                quota_bytes=config.quota_backend_bytes,
-                persists_checkpoints=config.lease_checkpoint_persist,
-            )
-            _load(machine, self._data_dir.store_path)
-            if beginning.replay is not None:
-                self._data_dir.check_applied(beginning.replay, machine.applied_index)
-                raft_log = raft_log_from(beginning.replay, machine, settings.snapshot_catch_up_entries)
-                beginning = replace(beginning, raft_log=raft_log)
-            if config.force_new_cluster:
-                _make_lone(config, beginning, machine)
-            if config.v2_keys_forbidden and machine.v2.has_keys:
-                stage = f"--v2-deprecation={config.v2_keys_forbidden}"
-                raise StartRefused(
-                    f"detected disallowed custom content in v2store for stage {stage}",
-                    "Start with --enable-v2 and delete the v2 keys (DELETE /v2/keys/...), or leave the flag out.",
-                )
-            if config.initial_corrupt_check:
-                await self._compare(beginning.member_id, machine)
-            opened.pop_all()  # from here on they are the server's
+        config, settings = self._config, _settings(self._config)
+        beginning, store, machine = await self._load(beginning, settings)
         raft = _raft(config, beginning, machine)
-        identity = Identity(
-            beginning.member_id, beginning.cluster_id, config.initial_advertise_peer_urls, config.claim_etcd_version
-        )
-        self._transport = Transport(
-            identity,
-            election_timeout_s=config.election_timeout_ms / 1000,
-            on_messages=self._step,
-            on_unreachable=raft.report_unreachable,
-            on_removed=self._removed,
-            on_ended=self._ended,
-            on_snapshot=self._send_snapshot,
-            tls=self._certificates.dialing,
-            timings=Timings.of(
-                read_timeout_s=config.raft_read_timeout_ms / 1000, write_timeout_s=config.raft_write_timeout_ms / 1000
-            ),
-        )
+        self._transport = self._make_transport(beginning, raft)
         self.server = server = Server(
             member_id=beginning.member_id,
             cluster_id=beginning.cluster_id,
@@ -308,7 +244,7 @@ class Node:
             machine=machine,
             files=self._data_dir.snapshot_files,
             peers=PeerSide(self._transport, self._discovery),
-            loop=loop,
+            loop=asyncio.get_running_loop(),
             on_fatal=_fatal,
             on_answered=self._flush_answers,
             on_retired=self._retired,
@@ -334,6 +270,59 @@ class Node:
         if config.compact_hash_check:
             compacted = CompactHashes()
             self._spawn(corruption.every(server, config.compact_hash_check_interval_ms / 1000, compacted.check))
+
+    async def _load(self, beginning: Beginning, settings: Settings) -> tuple[Beginning, LmdbStore, Machine]:
+        """The tables as they are on the disk, and a beginning whose log goes on from there. Closes the log if it fails.
+
+        Raises StartRefused, Differs, StorageFault.
+        """
+        config = self._config
+        with ExitStack() as opened:
+            opened.callback(beginning.wal.close)
+            store = self._data_dir.open_store(max(0, config.quota_backend_bytes))
+            opened.callback(store.close)
+            machine = Machine(
+                store,
+                lease_ttl_min_s=settings.lease_ttl_min_s,
+                quota_bytes=config.quota_backend_bytes,
+                persists_checkpoints=config.lease_checkpoint_persist,
+            )
+            _load_rows(machine, self._data_dir.store_path)
+            if beginning.replay is not None:
+                self._data_dir.check_applied(beginning.replay, machine.applied_index)
+                raft_log = raft_log_from(beginning.replay, machine, settings.snapshot_catch_up_entries)
+                beginning = replace(beginning, raft_log=raft_log)
+            if config.force_new_cluster:
+                _make_lone(config, beginning, machine)
+            if config.v2_keys_forbidden and machine.v2.has_keys:
+                stage = f"--v2-deprecation={config.v2_keys_forbidden}"
+                raise StartRefused(
+                    f"detected disallowed custom content in v2store for stage {stage}",
+                    "Start with --enable-v2 and delete the v2 keys (DELETE /v2/keys/...), or leave the flag out.",
+                )
+            if config.initial_corrupt_check:
+                await self._compare(beginning.member_id, machine)
+            opened.pop_all()  # from here on they are the server's
+        return beginning, store, machine
+
+    def _make_transport(self, beginning: Beginning, raft: RawNode) -> Transport:
+        config = self._config
+        identity = Identity(
+            beginning.member_id, beginning.cluster_id, config.initial_advertise_peer_urls, config.claim_etcd_version
+        )
+        return Transport(
+            identity,
+            election_timeout_s=config.election_timeout_ms / 1000,
+            on_messages=self._step,
+            on_unreachable=raft.report_unreachable,
+            on_removed=self._removed,
+            on_ended=self._ended,
+            on_snapshot=self._send_snapshot,
+            tls=self._certificates.dialing,
+            timings=Timings.of(
+                read_timeout_s=config.raft_read_timeout_ms / 1000, write_timeout_s=config.raft_write_timeout_ms / 1000
+            ),
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -482,6 +471,35 @@ class Node:
         log.info("leadership handed over", extra={"to": f"{server.raft.leader:x}"})
 
 
+def _settings(config: Config) -> Settings:
+    return Settings(
+        heartbeat_ms=config.heartbeat_interval_ms,
+        election_ms=config.election_timeout_ms,
+        quota_bytes=config.quota_backend_bytes,
+        request_bytes_max=config.max_request_bytes,
+        txn_ops_max=config.max_txn_ops,
+        strict_reconfig_check=config.strict_reconfig_check,
+        election_tick_advance=config.initial_election_tick_advance,
+        commit_interval_ms=config.backend_batch_interval_ms,
+        commit_rows_max=config.backend_batch_limit,
+        progress_notify_ms=config.watch_progress_notify_interval_ms,
+        auto_compaction_period_ms=config.auto_compaction_period_ms,
+        auto_compaction_revisions=config.auto_compaction_revisions,
+        snapshot_count=config.snapshot_count,
+        snapshot_catch_up_entries=config.snapshot_catch_up_entries,
+        snapshots_max=config.max_snapshots,
+        wals_max=config.max_wals,
+        warning_apply_s=config.warning_apply_duration_s,
+        lease_checkpoints=config.lease_checkpoints,
+        lease_checkpoint_persist=config.lease_checkpoint_persist,
+        compaction_rows_max=config.compaction_batch_limit,
+        compaction_pause_ms=config.compaction_sleep_ms,
+        stop_grpc_on_defrag=config.stop_grpc_service_on_defrag,
+        claimed_version=config.claim_etcd_version,
+        bcrypt_cost=config.bcrypt_cost,
+    )
+
+
 def _raft(config: Config, beginning: Beginning, machine: Machine) -> RawNode:
     storage = beginning.raft_log
     storage.conf_state = machine.conf_state
@@ -527,7 +545,7 @@ def _make_lone(config: Config, beginning: Beginning, machine: Machine) -> None:
     )
 
 
-def _load(machine: Machine, path: Path) -> None:
+def _load_rows(machine: Machine, path: Path) -> None:
     """Raises CorruptStore for rows that are none: LMDB has no checksums, so any byte of them may have changed."""
     try:
         machine.load()

@@ -6,7 +6,7 @@ hosts that may be asked for keeps such pages out. Over TLS the certificate does 
 
 from collections.abc import Iterable
 
-from kvorum.net.listener import Exchange, HttpHandler, HttpRequest, HttpResponse
+from kvorum.net.exchange import Exchange, HttpHandler, HttpRequest, HttpResponse
 from kvorum.wire import websocket
 
 EVERYTHING = "*"

@@ -15,7 +15,7 @@ from kvorum.api.health import NOT_SERVING
 from kvorum.api.http import JSON, as_json, text
 from kvorum.api.routes import STREAMS, UNARY
 from kvorum.net.call import Call
-from kvorum.net.listener import Exchange, HttpRequest, HttpResponse, Respond
+from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse, Respond
 from kvorum.state import refusal
 from kvorum.state.membership import NOT_DECIDED
 

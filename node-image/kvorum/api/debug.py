@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Final
 from urllib.parse import parse_qs
 
-from kvorum.net.listener import Exchange, HttpRequest, HttpResponse
+from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse
 from kvorum.raft.core import Role
 from kvorum.raft.progress import ProgressState
 from kvorum.server.server import Server

@@ -19,7 +19,7 @@ from kvorum.api.proto_json import BadJson, Object
 from kvorum.etcdpb import election_pb2, lock_pb2
 from kvorum.etcdpb import rpc_pb2 as rpc
 from kvorum.net.call import NOT_COUNTED, Call, MethodCounts
-from kvorum.net.listener import Exchange, HttpRequest, HttpResponse, HttpStream
+from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse, HttpStream
 from kvorum.state import refusal
 from kvorum.wire import grpc, websocket
 from kvorum.wire.grpc import Code, Status

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from kvorum.net.listener import Exchange, HttpRequest, HttpResponse, HttpStream
+from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse, HttpStream
 from kvorum.wire import websocket
 from kvorum.wire.websocket import Close, Ping, Violation
 

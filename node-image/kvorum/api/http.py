@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from kvorum import __version__
 from kvorum.api import metrics
-from kvorum.net.listener import Exchange, HttpHandler, HttpRequest, HttpResponse, Respond
+from kvorum.net.exchange import Exchange, HttpHandler, HttpRequest, HttpResponse, Respond
 from kvorum.raft.core import Role
 from kvorum.raft.message import NONE
 from kvorum.server import reconfiguration

@@ -11,7 +11,7 @@ from kvorum.api.http import text
 from kvorum.api.v2_keys import Keys
 from kvorum.api.v2_members import Members
 from kvorum.api.v2_stats import Stats, Traffic
-from kvorum.net.listener import Exchange, HttpRequest, HttpResponse
+from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse
 from kvorum.raft.message import NONE
 from kvorum.server import reconfiguration
 from kvorum.server.server import Server

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from kvorum.net.listener import HttpRequest
+from kvorum.net.exchange import HttpRequest
 from kvorum.state.v2_error import (
     INDEX_NO_NUMBER,
     INVALID_FIELD,

@@ -9,7 +9,7 @@ import time
 from kvorum.api import v2_form
 from kvorum.api.v2_form import KeyRequest
 from kvorum.etcdpb.internal_pb2 import V2Request
-from kvorum.net.listener import Exchange, HttpRequest, HttpResponse
+from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse
 from kvorum.server.server import Server
 from kvorum.state import go_json, v2_event, v2_request
 from kvorum.state.v2_error import INVALID_FIELD, KEY_IS_PRESERVED, MESSAGES, RAFT_INTERNAL, UNAUTHORIZED, V2Error

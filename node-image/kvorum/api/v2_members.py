@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from kvorum.api.http import text
 from kvorum.api.v2_keys import auth_enabled
-from kvorum.net.listener import Exchange, HttpRequest, HttpResponse
+from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse
 from kvorum.raft.message import NONE
 from kvorum.server import reconfiguration
 from kvorum.server.server import Server

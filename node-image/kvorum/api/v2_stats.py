@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from kvorum.net.listener import HttpResponse
+from kvorum.net.exchange import HttpResponse
 from kvorum.raft.core import Role
 from kvorum.raft.message import NONE
 from kvorum.server.peers import PeerTraffic

@@ -9,9 +9,10 @@ refused before, in wire/http2.py.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from kvorum.net.call import HELD_BYTES_MAX, Opening, Routes
+from kvorum.net.exchange import HttpResponse
 from kvorum.wire import grpc, hpack, http1, http2
 from kvorum.wire.hpack import Header
 from kvorum.wire.http2 import MalformedRequest
@@ -21,17 +22,6 @@ _TARGET: Final = re.compile(r"(?:/[\x21-\x7e\x80-\xff]*|\*)")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _NOT_OF_HTTP2: Final = frozenset(("connection", "keep-alive", "transfer-encoding", "upgrade", "content-length"))
 _CONTINUE: Final = hpack.encode([(b":status", b"100")])
-
-
-class Response(Protocol):
-    """listener.HttpResponse."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, str]]: ...
 
 
 def open_either(routes: Routes, headers: list[Header]) -> Opening | http1.Request:
@@ -169,7 +159,7 @@ class HttpOverH2(http2.Stream):
 
 
 class H2Exchange:
-    """An Exchange of listener.py, and its HttpStream."""
+    """An Exchange, and its own HttpStream."""
 
     __slots__ = ("_stream", "headers", "on_close", "on_writable")
 
@@ -185,7 +175,7 @@ class H2Exchange:
     def common_name(self) -> str | None:
         return self._stream.connection.proven_name
 
-    def __call__(self, response: Response, /) -> None:
+    def __call__(self, response: HttpResponse, /) -> None:
         stream = self._stream
         if stream.open:
             self.on_close = self.on_writable = None

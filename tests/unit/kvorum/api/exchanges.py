@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from kvorum.net.listener import HttpRequest, HttpResponse
+from kvorum.net.exchange import HttpRequest, HttpResponse
 
 
 def post(path: str, body: bytes | str = b"", *, method: str = "POST", **headers: str) -> HttpRequest:

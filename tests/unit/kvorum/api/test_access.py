@@ -2,7 +2,7 @@
 
 import pytest
 from kvorum.api.access import Access, host_of
-from kvorum.net.listener import Exchange, HttpRequest, HttpResponse
+from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse
 
 from tests.unit.kvorum.api.exchanges import Told, post
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kvorum.api import debug
 from kvorum.api.debug import Debug
-from kvorum.net.listener import HttpRequest, HttpResponse
+from kvorum.net.exchange import HttpRequest, HttpResponse
 
 from tests.unit.kvorum.server.cluster import Cluster
 
@@ -18,7 +18,7 @@ ANSWER_S = 60.0
 
 
 class Asked:
-    """Who asks, and may go. Fits net.listener.Exchange as far as it is used here."""
+    """Who asks, and may go. Fits net.exchange.Exchange as far as it is used here."""
 
     secure = False
     common_name = None

@@ -13,7 +13,7 @@ import pytest
 from kvorum.api.http import Endpoints
 from kvorum.api.metrics import Traffic
 from kvorum.etcdpb import rpc_pb2 as rpc
-from kvorum.net.listener import HttpRequest, HttpResponse
+from kvorum.net.exchange import HttpRequest, HttpResponse
 from kvorum.server.server import Server
 
 from tests.unit.kvorum.server.cluster import Cluster, propose, put

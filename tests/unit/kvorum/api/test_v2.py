@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kvorum.api.v2 import V2Api
 from kvorum.api.v2_keys import UNREAD_BYTES_MAX
 from kvorum.api.v2_stats import duration
-from kvorum.net.listener import HttpRequest
+from kvorum.net.exchange import HttpRequest
 from kvorum.server.histogram import PROBE_BOUNDS_S, Histogram
 from kvorum.server.peers import PeerTraffic
 from kvorum.server.server import Server

@@ -3,7 +3,7 @@
 import pytest
 from kvorum.api import v2_form
 from kvorum.api.v2_form import FORM, KeyRequest
-from kvorum.net.listener import HttpRequest
+from kvorum.net.exchange import HttpRequest
 from kvorum.state.v2_error import (
     INDEX_NO_NUMBER,
     INVALID_FIELD,

@@ -8,6 +8,7 @@ import h2.errors
 import h2.events
 import pytest
 from kvorum.net.call import HELD_BYTES_MAX, Opening, Routes
+from kvorum.net.exchange import HttpResponse
 from kvorum.net.http_over_h2 import H2Exchange, HttpOverH2, open_either, read_request
 from kvorum.wire import http1, http2
 from kvorum.wire.http2 import MalformedRequest
@@ -16,11 +17,6 @@ BODY_BYTES_MAX = 100_000
 
 GET = [(":method", "GET"), (":scheme", "https"), (":path", "/p?q=%20"), (":authority", "h:1")]
 POST = [(":method", "POST"), *GET[1:]]
-
-
-class Answer:
-    def __init__(self, status: int, body: bytes = b"", headers: tuple[tuple[str, str], ...] = ()) -> None:
-        self.status, self.body, self.headers = status, body, headers
 
 
 class Talk:
@@ -121,7 +117,7 @@ def test_a_request_reads_as_one_of_http_1_1(talk: Talk) -> None:
     )
     assert (exchange.secure, exchange.common_name) == (True, "cn")
     assert exchange.upgrade((), lambda data: None) is None
-    exchange(Answer(201, b"done", (("Content-Type", "text/plain"), ("Connection", "close"))))
+    exchange(HttpResponse(201, b"done", (("Content-Type", "text/plain"), ("Connection", "close"))))
     talk.pump()
     assert talk.headers(stream_id) == {":status": "201", "content-type": "text/plain", "content-length": "4"}
     assert talk.body(stream_id) == b"done"
@@ -136,7 +132,7 @@ def test_calls_and_requests_share_a_connection(talk: Talk) -> None:
     talk.pump()
     plain = talk.ask([*POST, ("content-type", "application/json")], b"{}")
     assert talk.body(call) == b"\0\0\0\0\x02hi"
-    talk.requests[0][1](Answer(200, b"{}"))
+    talk.requests[0][1](HttpResponse(200, b"{}"))
     talk.pump()
     assert talk.body(plain) == b"{}"
 
@@ -144,7 +140,7 @@ def test_calls_and_requests_share_a_connection(talk: Talk) -> None:
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 def test_an_answer_without_a_body_ends_at_once(talk: Talk, method: str) -> None:
     stream_id = talk.ask([(":method", method), *GET[1:]])
-    talk.requests[0][1](Answer(200, b"long") if method == "HEAD" else Answer(204))
+    talk.requests[0][1](HttpResponse(200, b"long") if method == "HEAD" else HttpResponse(204))
     talk.pump()
     assert talk.headers(stream_id).get("content-length") == ("4" if method == "HEAD" else None)
     assert talk.body(stream_id) == b""
@@ -177,7 +173,7 @@ def test_an_answer_goes_on_in_pieces_as_fast_as_it_is_read(talk: Talk) -> None:
 
 def test_the_end_of_a_long_answer_follows_what_waits(talk: Talk) -> None:
     stream_id = talk.ask(GET)
-    talk.requests[0][1](Answer(200, bytes(200_000)))
+    talk.requests[0][1](HttpResponse(200, bytes(200_000)))
     talk.pump()
     assert not talk.is_over(stream_id)
     talk.theirs.increment_flow_control_window(300_000)
@@ -196,7 +192,7 @@ def test_a_client_that_goes_is_told_once_and_late_answers_are_nothing(talk: Talk
     assert talk.closed == 1
     stream.write(b"late")
     stream.close()
-    exchange(Answer(200, b"late"))
+    exchange(HttpResponse(200, b"late"))
     talk.ask(GET)
     talk.ours.lost()
     assert talk.closed == 2
@@ -208,7 +204,7 @@ def test_a_client_that_asks_whether_to_go_on_is_told_to(talk: Talk) -> None:
     talk.theirs.send_data(stream_id, b"body", end_stream=True)
     talk.pump()
     assert talk.requests[0][0].body == b"body"
-    talk.requests[0][1](Answer(200))
+    talk.requests[0][1](HttpResponse(200))
 
 
 @pytest.mark.parametrize("declared", [True, False])

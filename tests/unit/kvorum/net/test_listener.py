@@ -14,17 +14,8 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 from kvorum.net.call import Call, Routes
-from kvorum.net.listener import (
-    PIPELINED_REQUESTS_MAX,
-    CannotListen,
-    Exchange,
-    HttpRequest,
-    HttpResponse,
-    HttpStream,
-    Listener,
-    _Door,
-    _HttpPort,
-)
+from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse, HttpStream
+from kvorum.net.listener import PIPELINED_REQUESTS_MAX, CannotListen, Listener, _Door, _HttpPort
 from kvorum.wire import http2
 from kvorum.wire.grpc import message_head
 
