@@ -72,7 +72,7 @@ test-packaging: env ## charts, manifests, runbooks, by the helm, kubectl and pro
 	@$(PYTEST) -n 2 tests/packaging
 
 test-compat: env ## against a real etcd 3.5 and its clients
-	@$(AGAIN) -n 2 tests/compat
+	@$(AGAIN) -n 3 tests/compat
 
 test-e2e: env ## whole clusters as processes, on both engines
 	@$(AGAIN) -n 3 --ignore tests/e2e/test_readme.py --ignore tests/e2e/test_local_migration.py \

@@ -21,7 +21,7 @@ from tests.kit.processes import Cluster, Node, Program, etcd_program, kvorum_pro
 # Of our node hundreds in all; of etcd enough to see that the test asks nothing that no server does.
 KILLS_ALONE = {"kvorum": 100, "etcd": 10}
 KILLS_OF_THREE = {"kvorum": 150, "etcd": 15}
-KILLING_S = 150.0  # a busy machine starts fewer nodes in it, and is content with them
+KILLING_S = 100.0  # a busy machine starts fewer nodes in it, and is content with them
 KILLS_MIN = 10
 FIRST_WRITE_S = 60.0
 QUICK_FLAGS = ("--heartbeat-interval=50", "--election-timeout=500")
