@@ -1,6 +1,6 @@
 """One HTTP request and its answer, as a handler sees them: whole, as a stream, or as another protocol from there on.
 
-Beside call.py, which is that for gRPC. Knows no connection: the request may have come by HTTP/1.1 (listener.py) or by
+Beside call.py, which is that for gRPC. Knows no connection: the request may have come by HTTP/1.1 (http1_port.py) or by
 HTTP/2 (http_over_h2.py).
 """
 

@@ -2,7 +2,7 @@
 
 Knows sockets and their ends: who gets the bytes, when they are written, when a connection is given up. What the bytes
 mean is wire/'s, what is answered is the handlers'. TLS is a door in front (tls_connection), behind which a connection
-looks like any other; HTTP/1.1's requests over HTTP/2 are http_over_h2's.
+looks like any other; a connection of HTTP/1.1 is http1_port's, its requests over HTTP/2 are http_over_h2's.
 
 A connection has one write for each tick of the loop, however many answers it carries: those made while bytes are read
 go out right behind, the others are gathered until the tick's end.
@@ -12,27 +12,24 @@ import asyncio
 import errno
 import logging
 import socket
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kvorum.net.call import Opening, Routes
-from kvorum.net.exchange import HttpHandler, HttpResponse, HttpStream, Respond
+from kvorum.net.exchange import HttpHandler
+from kvorum.net.http1_port import Http1Port
 from kvorum.net.http_over_h2 import HttpOverH2, open_either
+from kvorum.net.port import UNREAD_BYTES_MAX, Port, name_of_peer, nothing_here
 from kvorum.net.tls_connection import Policy, TlsDoor
-from kvorum.wire import http1, http2
+from kvorum.wire import http2
 from kvorum.wire.hpack import Header
 
 BACKLOG: Final = 4096  # connections the kernel keeps for us; clients of a restarted node all come at once
 WRITE_BUFFER_BYTES_MAX: Final = 256 << 10  # beyond it answers wait in their streams, where they are counted
-UNREAD_BYTES_MAX: Final = 16 << 20  # of answers; with more, a client that does not read is not read either
 SWEEP_S: Final = 5.0  # how often connections are looked at for silence
 FIRST_BYTES_S: Final = 120.0  # for a client to say which protocol it speaks
-HTTP_REQUEST_S: Final = 120.0  # for a request of HTTP/1.1, from its first byte to its last
-CLOSING_TICKS_MAX: Final = 3  # sweeps for a client to read the last bytes of a closed connection
-PIPELINED_REQUESTS_MAX: Final = 32  # of HTTP/1.1, that wait for the answer before theirs
 TCP_KEEPALIVE_S: Final = 15  # idle time and interval, as Go's
 HANDSHAKE_S: Final = 20.0  # for TLS, as long as grpc-go dials
 
@@ -72,7 +69,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
         self._tls_doors: list[TlsDoor] = []
-        self._ports: set[_Port] = set()
+        self._ports: set[Port] = set()
         self._unflushed: list[_GrpcPort] = []
         self._next_connection_id = 0
         self._sweeper: asyncio.TimerHandle | None = None
@@ -143,10 +140,10 @@ class Listener:
         self._next_connection_id += 1
         return self._next_connection_id
 
-    def add(self, port: "_Port") -> None:
+    def add(self, port: "Port") -> None:
         self._ports.add(port)
 
-    def discard(self, port: "_Port") -> None:
+    def discard(self, port: "Port") -> None:
         self._ports.discard(port)
         if not self._ports and self._emptied is not None:
             self._emptied.set()
@@ -217,45 +214,7 @@ def _why_not(error: OSError, name: str, flag: str) -> str:
     return f"cannot listen on {name}: {error.strerror}\n  Check {flag}"
 
 
-def _name_of_peer(transport: asyncio.BaseTransport) -> str:
-    peer = transport.get_extra_info("peername")
-    if not peer:
-        return "a client that is gone"
-    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
-
-
-class _Port(asyncio.Protocol):
-    """One accepted connection, in one of its stages."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._closing_ticks = 0
-
-    def transport(self) -> asyncio.Transport | None:
-        raise NotImplementedError
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._listener.discard(self)
-
-    def tick(self, now: float) -> None:
-        """A closed connection whose client does not read its last bytes would stay for ever."""
-        transport = self.transport()
-        if transport is not None and transport.is_closing():
-            self._closing_ticks += 1
-            if self._closing_ticks > CLOSING_TICKS_MAX:
-                transport.abort()
-
-    def drain(self) -> None:
-        """Nothing new; close when what is under way is done."""
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        transport = self.transport()
-        if transport is not None:
-            transport.abort()
-
-
-class _Door(_Port):
+class _Door(Port):
     """A connection whose protocol is not known yet."""
 
     def __init__(self, listener: Listener) -> None:
@@ -284,9 +243,9 @@ class _Door(_Port):
         if listener.routes is not None and is_http2:
             if agreed is None and len(data) < len(http2.PREFACE):
                 return
-            port: _GrpcPort | _HttpPort = _GrpcPort(listener, listener.routes, transport)
+            port: _GrpcPort | Http1Port = _GrpcPort(listener, listener.routes, transport)
         else:
-            port = _HttpPort(listener, transport)
+            port = Http1Port(listener, transport)
         listener.add(port)
         listener.discard(self)
         self._transport = None
@@ -303,7 +262,7 @@ class _Door(_Port):
             self._transport.close()
 
 
-class _GrpcPort(_Port):
+class _GrpcPort(Port):
     """Bytes between a socket and an HTTP/2 connection."""
 
     def __init__(self, listener: Listener, routes: Routes, transport: asyncio.Transport) -> None:
@@ -317,7 +276,7 @@ class _GrpcPort(_Port):
         if transport.get_extra_info("tls"):
             # There a client that asks for HTTP/2 gets it for all it has to ask, and etcd answers all of it.
             read_request = partial(open_either, routes)
-            http, body_bytes_max = listener.http or _nothing_here, listener.http_body_bytes_max
+            http, body_bytes_max = listener.http or nothing_here, listener.http_body_bytes_max
 
             def make_stream(connection: http2.Connection[Any], stream_id: int, request: Any) -> http2.Stream:
                 if type(request) is Opening:
@@ -331,7 +290,7 @@ class _GrpcPort(_Port):
             listener.limits,
             now=self._time(),
             connection_id=listener.take_connection_id(),
-            peer=_name_of_peer(transport),
+            peer=name_of_peer(transport),
             proven_name=transport.get_extra_info("common_name"),
         )
 
@@ -384,237 +343,3 @@ class _GrpcPort(_Port):
 
     def drain(self) -> None:
         self._connection.drain()
-
-
-class _HttpPort(_Port):
-    """HTTP/1.1: one request after the other, answered in their order."""
-
-    def __init__(self, listener: Listener, transport: asyncio.Transport) -> None:
-        super().__init__(listener)
-        self._transport = transport
-        self._reader = http1.WholeRequests(body_bytes_max=listener.http_body_bytes_max)
-        self._waiting: deque[http1.Request | http1.Refusal] = deque()
-        self._answering: _Exchange | None = None
-        self._taking = False  # inside _take_waiting
-        self._paused = False  # the transport takes no more for now
-        self._ended = False  # the client sends no more
-        self._whole_at = asyncio.get_running_loop().time()  # when there last was no half request
-
-    def transport(self) -> asyncio.Transport:
-        return self._transport
-
-    def data_received(self, data: bytes) -> None:
-        if self._answering is not None and self._answering.on_data is not None:
-            self._answering.on_data(data)
-            if self._transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
-                self._transport.pause_reading()  # who does not read is not read either
-            return
-        self._waiting += self._reader.feed(data)
-        if self._reader.take_continue() and self._idle:
-            self._transport.write(http1.CONTINUE)
-        if len(self._waiting) > PIPELINED_REQUESTS_MAX:
-            if self._is_open_ended:
-                self._transport.abort()  # not read any more, it could go away unseen while it is never answered
-                return
-            self._transport.pause_reading()
-        self._take_waiting()
-
-    @property
-    def _idle(self) -> bool:
-        return self._answering is None and not self._waiting
-
-    @property
-    def _is_open_ended(self) -> bool:
-        """The answer under way may end only with the client."""
-        return self._answering is not None and self._answering.is_open_ended
-
-    def _take_waiting(self) -> None:
-        if self._taking:
-            return  # a handler answered at once: the loop below goes on by itself
-        self._taking = True
-        while self._waiting and self._answering is None and not self._paused and not self._transport.is_closing():
-            request = self._waiting.popleft()
-            if isinstance(request, http1.Refusal):
-                peer = _name_of_peer(self._transport)
-                self._listener.log.debug("refused %s: %d, %s", peer, request.status, request.text)
-                self._transport.write(request.answer())
-                self._transport.close()
-            else:
-                self._answering = exchange = _Exchange(self, self._transport, request)
-                http = self._listener.http or _nothing_here
-                http(request, exchange)
-        self._taking = False
-        if (self._idle and (self._ended or self._listener.closing)) or (self._ended and self._is_open_ended):
-            self._transport.close()
-
-    # For the exchange
-
-    @property
-    def is_between_requests(self) -> bool:
-        """Behind the request under way the client has said nothing."""
-        return self._reader.idle and not self._waiting
-
-    def is_answering(self, exchange: "_Exchange") -> bool:
-        return self._answering is exchange
-
-    def keeps_alive(self, request: http1.Request) -> bool:
-        return request.keep_alive and not self._listener.closing
-
-    def answered(self, *, keep_alive: bool) -> None:
-        """The last byte of an answer is written."""
-        self._answering = None
-        if not keep_alive:
-            self._transport.close()
-            return
-        self._transport.resume_reading()
-        self._take_waiting()
-
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        # Not at once: a transport that is closed from within this call tells its end twice (seen with CPython 3.11).
-        asyncio.get_running_loop().call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        exchange = self._answering
-        if exchange is not None:
-            if exchange.on_data is not None:
-                self._transport.resume_reading()
-            if exchange.on_writable is not None:
-                exchange.on_writable()
-        self._take_waiting()
-
-    def eof_received(self) -> bool:
-        """Keeps the way back open until all is answered, unless an answer is awaited that has no end."""
-        self._ended = True
-        return not self._idle and not self._is_open_ended
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        exchange, self._answering = self._answering, None
-        if exchange is not None:
-            exchange.lost()
-
-    def tick(self, now: float) -> None:
-        super().tick(now)
-        if self._reader.idle or not self._idle:
-            self._whole_at = now
-        elif now - self._whole_at > HTTP_REQUEST_S:
-            self._listener.log.debug("closed the connection of %s: half a request", _name_of_peer(self._transport))
-            self._transport.close()
-
-    def drain(self) -> None:
-        if self._idle:
-            self._transport.close()
-
-
-class _Exchange:
-    """One request of HTTP/1.1 and its answer, whole or in chunks: an Exchange, and its own HttpStream."""
-
-    __slots__ = (
-        "_keep_alive",
-        "_port",
-        "_streaming",
-        "_transport",
-        "headers",
-        "on_close",
-        "on_data",
-        "on_writable",
-        "request",
-    )
-
-    def __init__(self, port: _HttpPort, transport: asyncio.Transport, request: http1.Request) -> None:
-        self.request = request
-        self.headers: Sequence[tuple[str, str]] = ()
-        self.on_close: Callable[[], None] | None = None
-        self.on_writable: Callable[[], None] | None = None
-        self.on_data: Callable[[bytes], None] | None = None  # once the connection speaks another protocol
-        self._port = port
-        self._transport = transport
-        self._streaming = False
-        self._keep_alive = False
-
-    @property
-    def secure(self) -> bool:
-        return bool(self._transport.get_extra_info("tls"))
-
-    @property
-    def common_name(self) -> str | None:
-        name = self._transport.get_extra_info("common_name")
-        return name if isinstance(name, str) else None
-
-    @property
-    def is_open_ended(self) -> bool:
-        return self._streaming or self.on_close is not None
-
-    def __call__(self, response: HttpResponse) -> None:
-        if self._transport.is_closing():
-            return
-        self._require_unanswered()
-        keep_alive = self._port.keeps_alive(self.request)
-        headers = [*self.headers, *response.headers]
-        self._transport.write(
-            http1.response(response.status, response.body, headers, keep_alive=keep_alive, method=self.request.method)
-        )
-        self._end(keep_alive=keep_alive)
-
-    def open(self, status: int, headers: Sequence[tuple[str, str]] = ()) -> HttpStream:
-        if not self._transport.is_closing():
-            self._require_unanswered()
-            self._streaming = True
-            chunked = [("Transfer-Encoding", "chunked")] if self.request.minor else []  # 1.0 knows only the end itself
-            self._keep_alive = bool(chunked) and self._port.keeps_alive(self.request)
-            self._transport.write(
-                http1.response_head(status, [*self.headers, *headers, *chunked], keep_alive=self._keep_alive)
-            )
-        return self
-
-    def upgrade(self, headers: Sequence[tuple[str, str]], on_data: Callable[[bytes], None]) -> HttpStream | None:
-        if not self.request.minor or not self._port.is_between_requests:
-            return None
-        if not self._transport.is_closing():
-            self._require_unanswered()
-            self._streaming = True
-            self.on_data = on_data
-            self._transport.write(http1.response_head(101, headers))
-        return self
-
-    @property
-    def buffered_bytes(self) -> int:
-        return self._transport.get_write_buffer_size()
-
-    def write(self, data: bytes) -> None:
-        if self._transport.is_closing():
-            return
-        if self.on_data is not None:
-            self._transport.write(data)
-        elif data and self.request.method != "HEAD":
-            self._transport.write(http1.chunk(data) if self.request.minor else data)
-
-    def close(self) -> None:
-        if self._transport.is_closing():
-            return
-        if self.on_data is None and self.request.minor and self.request.method != "HEAD":
-            self._transport.write(http1.LAST_CHUNK)
-        self._end(keep_alive=self._keep_alive)
-
-    def _require_unanswered(self) -> None:
-        answered = self._streaming or not self._port.is_answering(self)
-        assert not answered, f"{self.request.method} {self.request.target} was answered twice"
-
-    def _end(self, *, keep_alive: bool) -> None:
-        self.on_close = self.on_writable = self.on_data = None
-        self._streaming = False
-        self._port.answered(keep_alive=keep_alive)
-
-    def lost(self) -> None:
-        on_close = self.on_close
-        self.on_close = self.on_writable = self.on_data = None  # no handler's closure keeps this alive in a circle
-        if on_close is not None:
-            on_close()
-
-
-def _nothing_here(_: http1.Request, respond: Respond) -> None:
-    respond(HttpResponse(404, b"404 page not found\n", [("Content-Type", "text/plain; charset=utf-8")]))

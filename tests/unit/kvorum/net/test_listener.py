@@ -15,7 +15,8 @@ import grpc
 import pytest
 from kvorum.net.call import Call, Routes
 from kvorum.net.exchange import Exchange, HttpRequest, HttpResponse, HttpStream
-from kvorum.net.listener import PIPELINED_REQUESTS_MAX, CannotListen, Listener, _Door, _HttpPort
+from kvorum.net.http1_port import PIPELINED_REQUESTS_MAX, Http1Port
+from kvorum.net.listener import CannotListen, Listener, _Door
 from kvorum.wire import http2
 from kvorum.wire.grpc import message_head
 
@@ -513,7 +514,7 @@ def test_a_client_of_http_that_does_not_read_waits_and_gets_every_answer(toy: To
 
     def waiting() -> int:
         (port,) = toy.listener._ports
-        assert isinstance(port, _HttpPort)
+        assert isinstance(port, Http1Port)
         return len(port._waiting) if port._paused else 0
 
     until(lambda: toy.listener.connections_count == 1 and toy.do(waiting) > 0, "the server stops answering")
@@ -633,7 +634,7 @@ def test_who_waits_without_an_end_is_told_that_the_client_sends_no_more(toy: Toy
     connection.shutdown(socket.SHUT_WR)
     if order == "behind":
         port = next(iter(toy.listener._ports))
-        assert isinstance(port, _HttpPort)
+        assert isinstance(port, Http1Port)
         until(lambda: port._ended, "the end arrives")
         toy.do(lambda: toy.held[0][1](HttpResponse(200, b"first")))
         assert b"first" in read_all(connection)
