@@ -267,14 +267,13 @@ def _parse_arguments(argv: Sequence[str]) -> dict[str, Setting]:
         flag = KNOWN.get(name)
         if flag is None:
             raise _usage_error(f"flag provided but not defined: -{name}")
-        if not has_value:
-            if flag.kind is BOOL:
-                text = "true"
-            else:
-                following = next(words, None)
-                if following is None:
-                    raise _usage_error(f"flag needs an argument: -{name}")
-                text = following
+        if not has_value and flag.kind is BOOL:
+            text = "true"
+        elif not has_value:
+            following = next(words, None)
+            if following is None:
+                raise _usage_error(f"flag needs an argument: -{name}")
+            text = following
         try:
             given[name] = Setting(flag.kind.parse(text), text, f"--{name}")
         except Invalid as error:

@@ -22,6 +22,7 @@ TURN_S: Final = (
 )
 REFUSALS_TOLD_MAX: Final = 20  # in REFUSALS_S: whoever knocks all day must not fill a disk with the log of it
 REFUSALS_S: Final = 10.0
+_HANDSHAKE_RECORD: Final = 22  # the first byte of who speaks TLS
 NOT_TLS: Final = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
 # One for all: what a read puts here leaves it before the next. asyncio's own buffer, new for each read, is longer than
@@ -415,9 +416,6 @@ class _Handshake(asyncio.Protocol):
     def _flush(self) -> None:
         if self._outgoing.pending:
             self.raw.write(self._outgoing.read())
-
-
-_HANDSHAKE_RECORD: Final = 22
 
 
 class TlsDoor:
