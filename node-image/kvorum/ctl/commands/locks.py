@@ -31,18 +31,27 @@ async def lock(call: Call, arguments: list[str]) -> None:
     name, program = raw(arguments[0]), arguments[1:]
     async with call.client() as client, signals() as stopped:
         try:
-            async with Session(client, call.flags.integer("ttl")) as session:
-                held = Lock(session, name)
-                await unless(stopped, held.acquire())
-                try:
-                    await hold(call, client, session, held, program, stopped)
-                finally:
-                    with suppress(ClientError):  # its key goes with the lease then
-                        await held.release()
+            async with (
+                Session(client, call.flags.integer("ttl")) as session,
+                locked(session, name, stopped) as held,
+            ):
+                await hold(call, client, session, held, program, stopped)
         except Stopped:
             return
         except ClientError as error:
             raise Exit(ERROR, said(error)) from None
+
+
+@asynccontextmanager
+async def locked(session: Session, name: bytes, stopped: asyncio.Event) -> AsyncIterator[Lock]:
+    """Raises Stopped if a signal comes before it is."""
+    held = Lock(session, name)
+    await unless(stopped, held.acquire())
+    try:
+        yield held
+    finally:
+        with suppress(ClientError):  # its key goes with the lease then
+            await held.release()
 
 
 async def hold(

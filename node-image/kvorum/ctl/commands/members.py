@@ -2,7 +2,7 @@
 
 import re
 
-from kvorum.client import ClientError
+from kvorum.client import Client, ClientError
 from kvorum.ctl import go_text
 from kvorum.ctl.call import Call, require_count
 from kvorum.ctl.command import Command
@@ -94,12 +94,7 @@ async def move_leader(call: Call, arguments: list[str]) -> None:
     endpoints = call.endpoints()
     async with call.client() as client:
         try:
-            for endpoint in endpoints:
-                status = await client.status(endpoint)
-                if status.member_id == status.leader:
-                    break
-            else:
-                raise Exit(BAD_ARGS, f"no leader endpoint given at [{' '.join(endpoints)}]")
+            endpoint, leader = await leader_of(client, endpoints)
             answer = await client.read(
                 MAINTENANCE + "MoveLeader",
                 rpc.MoveLeaderRequest(targetID=target),
@@ -108,8 +103,17 @@ async def move_leader(call: Call, arguments: list[str]) -> None:
             )
         except ClientError as error:
             raise Exit(ERROR, said(error)) from None
-    text = f"Leadership transferred from {status.leader:x} to {target:x}".encode()
+    text = f"Leadership transferred from {leader:x} to {target:x}".encode()
     call.show(Done(text, answer, has_fields=False))
+
+
+async def leader_of(client: Client, endpoints: list[str]) -> tuple[str, int]:
+    """The leader's endpoint and id. Raises ClientError; Exit if none of them is its."""
+    for endpoint in endpoints:
+        status = await client.status(endpoint)
+        if status.member_id == status.leader:
+            return endpoint, status.leader
+    raise Exit(BAD_ARGS, f"no leader endpoint given at [{' '.join(endpoints)}]")
 
 
 def require_urls(text: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from kvorum.client import ClientError, prefix_end
+from kvorum.client import Client, ClientError, prefix_end
 from kvorum.ctl import connecting
 from kvorum.ctl.call import Call, raw, require_count
 from kvorum.ctl.command import Command
@@ -35,17 +35,22 @@ async def enable(call: Call, arguments: list[str]) -> None:
     require_count(arguments, 0, "auth enable command does not accept any arguments")
     async with call.client() as client:
         try:
-            try:
-                await client.auth.enable()
-            except ClientError as error:
-                if error.text != NO_ROOT_ROLE:
-                    raise
-                await client.auth.role_add(ROOT)
-                await client.auth.user_grant_role(ROOT, ROOT)
-                await client.auth.enable()
+            await enable_with_role(client)
         except ClientError as error:
             raise Exit(ERROR, said(error)) from None
     call.line("Authentication Enabled")
+
+
+async def enable_with_role(client: Client) -> None:
+    """Gives root its role if that is what is missing. Raises ClientError."""
+    try:
+        await client.auth.enable()
+    except ClientError as error:
+        if error.text != NO_ROOT_ROLE:
+            raise
+        await client.auth.role_add(ROOT)
+        await client.auth.user_grant_role(ROOT, ROOT)
+        await client.auth.enable()
 
 
 async def disable(call: Call, arguments: list[str]) -> None:
@@ -64,20 +69,25 @@ async def status(call: Call, arguments: list[str]) -> None:
 
 async def user_add(call: Call, arguments: list[str]) -> None:
     require_count(arguments, 1, "user add command requires user name as its argument")
-    name, password, no_password = arguments[0], "", call.flags.boolean("no-password")
-    if not no_password:
-        password = call.flags.string("new-user-password")
-        if not password:
-            before, colon, after = name.partition(":")
-            if not colon:
-                password = new_password(call, name)
-            else:
-                name, password = before, after
-                if not name:
-                    raise Exit(BAD_ARGS, "empty user name is not allowed")
-    request = rpc.AuthUserAddRequest(name=name, password=password, options=rpc.UserAddOptions(no_password=no_password))
+    name, password = name_and_password(call, arguments[0])
+    options = rpc.UserAddOptions(no_password=call.flags.boolean("no-password"))
+    request = rpc.AuthUserAddRequest(name=name, password=password, options=options)
     answer = await ask(call, "UserAdd", request, rpc.AuthUserAddResponse)
     call.show(Done(b"User " + raw(name) + b" created", answer))
+
+
+def name_and_password(call: Call, text: str) -> tuple[str, str]:
+    """Of a new user: text is the name, or NAME:PASSWORD where no flag says the password. Raises Exit."""
+    if call.flags.boolean("no-password"):
+        return text, ""
+    if given := call.flags.string("new-user-password"):
+        return text, given
+    name, colon, password = text.partition(":")
+    if not colon:
+        return name, new_password(call, name)
+    if not name:
+        raise Exit(BAD_ARGS, "empty user name is not allowed")
+    return name, password
 
 
 async def user_delete(call: Call, arguments: list[str]) -> None:
