@@ -469,6 +469,11 @@ USERS = r"""
     --user=alice:secret endpoint health
     endpoint health
     endpoint status --user=root:pw -w fields
+    endpoint status --cluster --user=root:pw -w fields
+    endpoint health --cluster --user=root:pw
+    endpoint hashkv --cluster --user=root:pw
+    endpoint health --cluster --user=root:wrong
+    endpoint status --cluster
     --user=root:pw auth status
     --user=root:pw auth disable
     auth status

@@ -137,11 +137,15 @@ class Call:
 
     @asynccontextmanager
     async def client(
-        self, endpoints: Sequence[str] | None = None, login: Login | None = None, *, anonymous: bool = False
+        self,
+        endpoints: Sequence[str] | None = None,
+        login: Login | None = None,
+        *,
+        unconnected: int = BAD_CONNECTION,
     ) -> AsyncIterator[Client]:
-        """Logged in, if there is a user. Raises Exit: wrong files, nobody there to log in at, a wrong password."""
+        """Logged in, if there is a user. Raises Exit: wrong files; nobody to log in at, a wrong password (unconnected)."""
         urls = self.endpoints() if endpoints is None else list(endpoints)
-        login = None if anonymous else login or self._login
+        login = login or self._login
         try:
             tls = await connecting.tls_of(self.flags, urls)
         except BadCertificates as error:
@@ -151,7 +155,7 @@ class Call:
                 if login is not None and login.password:
                     await client.login(timeout_s=self.flags.seconds("dial-timeout"))
             except ClientError as error:
-                raise Exit(BAD_CONNECTION, said(error)) from None
+                raise Exit(unconnected, said(error)) from None
             yield client
 
     async def ask(self, endpoints: Sequence[str] | None, question: Any) -> Any:
@@ -167,7 +171,7 @@ class Call:
         urls = self.endpoints()
         if not self.flags.boolean("cluster"):
             return urls
-        async with self.client(anonymous=True) as client:
+        async with self.client(unconnected=ERROR) as client:
             try:
                 members = await client.members()
             except ClientError as error:
