@@ -143,7 +143,7 @@ class Call:
         *,
         unconnected: int = BAD_CONNECTION,
     ) -> AsyncIterator[Client]:
-        """Logged in, if there is a user. Raises Exit: wrong files; nobody to log in at, a wrong password (unconnected)."""
+        """Logged in, if there is a user. Raises Exit: wrong files; unconnected, where nobody takes the login."""
         urls = self.endpoints() if endpoints is None else list(endpoints)
         login = login or self._login
         try:
