@@ -201,6 +201,7 @@ def test_http_and_https_stand_side_by_side_on_one_port_too(program: Program, ca:
     plain = f"http://127.0.0.1:{node.client_port}"
     node.flags = [*node.flags, f"--listen-client-urls={node.endpoint},{plain}"]
     with node:
+        wait_until(lambda: "ready to serve client requests" in node.log(), READY_S, "the cluster's version is decided")
         assert comes_in(node, ca)
         assert subprocess.check_output(["curl", "-s", f"{plain}/version"], text=True, timeout=60) == VERSION
         assert Etcdctl([plain]).run("put", "a", "in the clear").stdout == "OK\n"
