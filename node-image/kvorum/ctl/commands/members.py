@@ -1,6 +1,7 @@
 """member: add, remove, update, promote, list; and move-leader."""
 
 import re
+from typing import Any
 
 from kvorum.client import Client, ClientError
 from kvorum.ctl import go_text
@@ -47,13 +48,8 @@ async def add(call: Call, arguments: list[str]) -> None:
 
 
 async def remove(call: Call, arguments: list[str]) -> None:
-    member_id = id_of(arguments)
-    request = rpc.MemberRemoveRequest(ID=member_id)
-    answer = await call.ask(
-        None, lambda client: client.write(CLUSTER + "MemberRemove", request, rpc.MemberRemoveResponse)
-    )
-    text = b"Member %16x removed from cluster %16x" % (member_id, answer.header.cluster_id)
-    call.show(Done(text, answer, has_fields=False))
+    request = rpc.MemberRemoveRequest(ID=id_of(arguments))
+    await change(call, "MemberRemove", request, rpc.MemberRemoveResponse, b"removed from")
 
 
 async def update(call: Call, arguments: list[str]) -> None:
@@ -63,20 +59,18 @@ async def update(call: Call, arguments: list[str]) -> None:
         raise Exit(BAD_ARGS, NO_URLS)
     require_urls(peer_urls)
     request = rpc.MemberUpdateRequest(ID=member_id, peerURLs=peer_urls.split(","))
-    answer = await call.ask(
-        None, lambda client: client.write(CLUSTER + "MemberUpdate", request, rpc.MemberUpdateResponse)
-    )
-    text = b"Member %16x updated in cluster %16x" % (member_id, answer.header.cluster_id)
-    call.show(Done(text, answer, has_fields=False))
+    await change(call, "MemberUpdate", request, rpc.MemberUpdateResponse, b"updated in")
 
 
 async def promote(call: Call, arguments: list[str]) -> None:
-    member_id = id_of(arguments)
-    request = rpc.MemberPromoteRequest(ID=member_id)
-    answer = await call.ask(
-        None, lambda client: client.write(CLUSTER + "MemberPromote", request, rpc.MemberPromoteResponse)
-    )
-    text = b"Member %16x promoted in cluster %16x" % (member_id, answer.header.cluster_id)
+    request = rpc.MemberPromoteRequest(ID=id_of(arguments))
+    await change(call, "MemberPromote", request, rpc.MemberPromoteResponse, b"promoted in")
+
+
+async def change(call: Call, method: str, request: Any, answer_type: Any, done: bytes) -> None:
+    """Of one member, that is there. done: what has become of it, and the word before the cluster."""
+    answer = await call.ask(None, lambda client: client.write(CLUSTER + method, request, answer_type))
+    text = b"Member %16x %s cluster %16x" % (request.ID, done, answer.header.cluster_id)
     call.show(Done(text, answer, has_fields=False))
 
 
