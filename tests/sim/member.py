@@ -17,6 +17,7 @@ from kvorum.raft.core import RawNode, Ready, Role
 from kvorum.raft.log import MemoryStorage
 from kvorum.raft.message import NONE, Entry, EntryType, Snapshot
 from kvorum.server.lessor import Lessor
+from kvorum.server.settings import Settings
 from kvorum.state.machine import Machine
 
 from tests.sim.disk import CrashStore, MemberDisk, Tables, snapshot_of
@@ -65,7 +66,7 @@ class LessorHost:
         self._member = member
         self.raft: Any = raft
         self.loop = SimpleNamespace(time=member.seconds)
-        self.settings = SimpleNamespace(election_ms=1000 * ELECTION_TICKS // TICKS_A_SECOND, lease_checkpoints=False)
+        self.settings = Settings(election_ms=1000 * ELECTION_TICKS // TICKS_A_SECOND)
         self.ids = SimpleNamespace(next=self._next_id)
 
     @property
