@@ -132,7 +132,7 @@ def making(folder: Path) -> Iterator[None]:
     was_there = folder.exists()
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # Ctrl-C, too: half a copy must not be taken for one
         shutil.rmtree(folder / "member" if was_there else folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise WalFailed(folder, "write the copy", error) from error

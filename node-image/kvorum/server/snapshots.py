@@ -353,7 +353,7 @@ class Snapshots:
                 raise SnapshotRefused(
                     f"its database is of index {machine.applied_index}, the snapshot of {snapshot.index}"
                 )
-        except BaseException:
+        except BaseException:  # whatever it was, also being cancelled: nobody else knows the store
             store.close()
             raise
         return Arrived(snapshot, store, machine)

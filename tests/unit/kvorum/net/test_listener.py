@@ -837,7 +837,7 @@ def has_ipv6() -> bool:
     return True
 
 
-@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.skipif(not has_ipv6(), reason="NOT RUN: this machine has no IPv6")
 def test_ipv6_and_all_addresses() -> None:
     for url, reached in (("http://[::1]:0", ["::1"]), ("http://[::]:0", ["::1", "127.0.0.1"])):
         toy = Toy(url=url)
